@@ -1,0 +1,29 @@
+"""``python -m cli COMMAND``: trains, tests and applies Karyon's models."""
+
+import sys
+
+from datamodules.sample import DataError
+
+
+def main(args: list[str]) -> int:
+    """Runs a command; returns its exit code."""
+    try:
+        if args[:1] == ["results"]:
+            from cli.results import results
+
+            results(args[1:])
+        else:
+            # Imported here: it takes seconds, and the other commands can do without.
+            from cli.train import KaryonCLI
+
+            KaryonCLI(args)
+    except DataError as error:
+        # A data loader's worker wraps the message into its traceback; the sentence is the last line.
+        sentence = str(error).splitlines()[-1].removeprefix("datamodules.sample.DataError: ")
+        print(f"error: {sentence}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

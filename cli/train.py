@@ -1,0 +1,142 @@
+"""``python -m cli fit|validate|test|predict``: Lightning's command line, with a run directory of ours."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger
+from rich.console import Console
+
+from cli.runs import find_checkpoint, resolve_trained, run_folder, unused
+from lightning_modules.callbacks.epoch_lines import EpochLines
+from lightning_modules.callbacks.run_record import RunRecord
+from lightning_modules.callbacks.result_table import result_table
+
+EVALUATIONS = ("validate", "test", "predict")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the resolved config in the run's folder, and hands it to the loggers after the first (W&B, TensorBoard)."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers[1:]:
+            logger.log_hyperparams(config)
+
+
+class KaryonCLI(LightningCLI):
+    """LightningCLI in subclass mode; what it adds is where things are kept and which checkpoint is meant."""
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=42,
+            save_config_callback=SaveConfig,
+            auto_configure_optimizers=False,
+            parser_kwargs={"description": __doc__, "prog": "python -m cli"},
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--name", type=str, default="unnamed", help="the run's name, a folder under runs_dir")
+        parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where all runs are kept")
+        parser.add_argument("--out", type=Path | None, default=None, help="where validate, test and predict write; by default in the run's folder")
+        parser.add_argument("--test_after_fit", type=bool, default=False, help="whether fit ends with a test of the best checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "best",
+                "checkpoint.monitor": "val/dsb_score",
+                "checkpoint.mode": "max",
+                "checkpoint.save_last": True,
+                # best.ckpt stays best.ckpt, so that a later command can name it.
+                "checkpoint.enable_version_counter": False,
+            }
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Settles which checkpoint is meant and where the run's files go, before anything slow happens."""
+        config = self.config[self.subcommand]
+        self.version: int | str | None = None
+        if self.subcommand in EVALUATIONS:
+            config.ckpt_path = str(resolve_trained(config.runs_dir, config.name, config.ckpt_path))
+            self.log_dir = config.out or run_folder(Path(config.ckpt_path)) / self.subcommand
+        elif config.ckpt_path == "last":
+            self._resume_last(config)
+        offline_without_account()
+
+    def _resume_last(self, config: Any) -> None:
+        """Goes on in the folder of the newest run, keeping the metrics written so far."""
+        last = find_checkpoint(config.runs_dir, config.name, "last")
+        if last is None:
+            print(f"Nothing to resume in {config.runs_dir / config.name}: starting from the beginning.")
+            config.ckpt_path = None
+            return
+        print(f"Resuming {last}.")
+        config.ckpt_path, self.version = str(last), run_folder(last).name
+        metrics = run_folder(last) / "metrics.csv"
+        # CSVLogger deletes what it finds under its own name.
+        if metrics.exists():
+            metrics.rename(unused(run_folder(last) / "metrics-before-resume.csv"))
+        self.save_config_kwargs = {"config_filename": unused(run_folder(last) / "config.yaml").name}
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        if self.subcommand in EVALUATIONS:
+            csv_logger = CSVLogger(self.log_dir, name="", version="")
+            self.save_config_kwargs = {"overwrite": True}
+        else:
+            csv_logger = CSVLogger(config.runs_dir, name=config.name, version=self.version)
+        extra = config.trainer.logger
+        extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
+        callbacks = [*(config.trainer.callbacks or []), RunRecord(), EpochLines()]
+        trainer = super().instantiate_trainer(**{"logger": [csv_logger, *extra], "callbacks": callbacks, **kwargs})
+        print(f"Run folder: {trainer.log_dir}")
+        return trainer
+
+    def after_fit(self) -> None:
+        print(f"Run folder: {self.trainer.log_dir}")
+        if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
+            self.test(model=self.model, datamodule=self.datamodule, ckpt_path="best")
+            self.after_test()
+
+    def test(self, **kwargs: Any) -> None:
+        """Tests without Lightning's own table, which would list every metric of every image type."""
+        self.trainer.test(**{**kwargs, "verbose": False})
+
+    def validate(self, **kwargs: Any) -> None:
+        self.trainer.validate(**{**kwargs, "verbose": False})
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predicts without keeping every image's prediction in memory: the writer has stored it."""
+        self.trainer.predict(**{**kwargs, "return_predictions": False})
+
+    def after_test(self) -> None:
+        if self.trainer.is_global_zero:
+            Console().print(result_table(self.trainer.callback_metrics, "test"))
+            print(f"Everything is in {self.trainer.log_dir}")
+
+    def after_validate(self) -> None:
+        if self.trainer.is_global_zero:
+            Console().print(result_table(self.trainer.callback_metrics, "val"))
+
+    def after_predict(self) -> None:
+        print(f"Everything is in {self.trainer.log_dir}")
+
+
+def offline_without_account() -> None:
+    """Makes W&B keep its runs on disk where nobody is logged in: it would ask, or wait for minutes."""
+    if "WANDB_API_KEY" not in os.environ and not _netrc_names("api.wandb.ai"):
+        os.environ.setdefault("WANDB_MODE", "offline")
+
+
+def _netrc_names(host: str) -> bool:
+    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    return path.is_file() and host in path.read_text()

@@ -1,0 +1,135 @@
+"""What every data module shares: samples from records, loaders, and random states that differ where they must."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import albumentations
+import cv2
+import lightning
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from datamodules.reading import Pixels
+from datamodules.sample import Batch, LabelImage, Sample, collate
+from datamodules.transforms import Normalization, Preparation, ScaleToUnit, compose
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a data set and how to read it.
+
+    Attributes:
+        name: identifier.
+        kind: image type, ``""`` where unknown.
+        read: returns the original pixels and the label image (None where there is none).
+    """
+
+    name: str
+    kind: str
+    read: Callable[[], tuple[Pixels, LabelImage | None]]
+
+
+class LabelImageDataset(Dataset[Sample]):
+    """Items, prepared one at a time."""
+
+    def __init__(self, items: Sequence[Item], preparation: Preparation) -> None:
+        self.items = items
+        self.preparation = preparation
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Sample:
+        item = self.items[index]
+        pixels, labels = item.read()
+        return self.preparation(item.name, item.kind, pixels, labels)
+
+
+class LabelImageDataModule(lightning.LightningDataModule):
+    """Base of the data modules: a subclass fills ``items`` in `setup`.
+
+    Args:
+        channels: of the network's input: 1 (colour becomes luminance) or 3 (grey is repeated).
+        image_size: height and width, or one number for both, that every image is resized to, px; predictions come
+            back at the original size all the same. None keeps the original sizes.
+        normalization: original pixels of any dtype to float32.
+        augmentations: Albumentations transforms, applied in training to image and label image together.
+        min_area: in training, fragments of objects below this are dropped, px.
+        batch_size: of training.
+        eval_batch_size: of validation, test and prediction; 1 where images differ in size.
+        num_workers: processes that read and augment, per GPU.
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        image_size: int | tuple[int, int] | None = None,
+        normalization: Normalization | None = None,
+        augmentations: list[albumentations.BasicTransform] | None = None,
+        min_area: int = 8,
+        batch_size: int = 16,
+        eval_batch_size: int = 1,
+        num_workers: int = 2,
+    ) -> None:
+        super().__init__()
+        if channels not in (1, 3):
+            raise ValueError(f"channels is {channels}: expected 1 or 3.")
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.preparation = Preparation(channels, normalization or ScaleToUnit(), size)
+        self.train_preparation = Preparation(
+            channels, self.preparation.normalization, size, compose(augmentations or []), min_area
+        )
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.items: dict[str, list[Item]] = {"train": [], "val": [], "test": [], "predict": []}
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        rank = self.trainer.global_rank if self.trainer else 0
+        augmentations = self.train_preparation.augmentations
+        if augmentations and self.num_workers == 0:
+            augmentations.set_random_seed((torch.initial_seed() + rank) % 2**32)
+        return self._loader("train", self.train_preparation, self.batch_size, rank=rank, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        return self._loader("val", self.preparation, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        return self._loader("test", self.preparation, self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        return self._loader("predict", self.preparation, self.eval_batch_size)
+
+    def _loader(
+        self, part: str, preparation: Preparation, batch_size: int, rank: int = 0, **kwargs: Any
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            LabelImageDataset(self.items[part], preparation),
+            batch_size=batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            worker_init_fn=partial(seed_worker, rank=rank),
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            **kwargs,
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        return batch.to(device, non_blocking=True)
+
+
+def seed_worker(worker: int, rank: int) -> None:
+    """Gives every worker of every process its own augmentations, anew in each epoch.
+
+    Albumentations 2.0.8 keeps a private random state that is copied into each worker: unseeded, all workers and all
+    epochs repeat the same augmentations (https://github.com/albumentations-team/AlbumentationsX/issues/266).
+    ``torch.initial_seed`` differs by worker and epoch, but not by process.
+    """
+    # One thread a worker: OpenCV's own threads would fight the training step for the cores.
+    cv2.setNumThreads(0)
+    info = get_worker_info()
+    assert info is not None and isinstance(info.dataset, LabelImageDataset)
+    if augmentations := info.dataset.preparation.augmentations:
+        augmentations.set_random_seed((torch.initial_seed() + 1_000_003 * rank) % 2**32)

@@ -1,0 +1,178 @@
+"""The label-image cache: a data set's images and label images, read once from their originals and then fast.
+
+A cache is a folder ``<kind of content>-<fingerprint>/`` with ``<name>.webp`` (lossless), ``<name>.labels.png`` (16 bit;
+``.labels.tif`` of 32 bit above 65,535 objects) and, written last, ``index.json``. It is built in a folder beside its
+place and renamed into it, so that a cache that can be seen is whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from filelock import FileLock
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from datamodules.image_type import image_type, is_grey
+from datamodules.reading import Pixels, pixel_digest, read_cached
+from datamodules.sample import DataError, LabelImage
+from datamodules.splits import duplicate_groups
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a cache, as its index tells it.
+
+    Attributes:
+        name: identifier.
+        height, width: px.
+        channels: 1 for grey, 3 for RGB.
+        kind: image type.
+        group: first name among the images of the same field of view.
+        objects: number of annotated objects.
+        image_sha256, labels_sha256: digests of the pixels (`datamodules.reading.pixel_digest`); labels as int32.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    kind: str
+    group: str
+    objects: int
+    image_sha256: str
+    labels_sha256: str
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A finished label-image cache."""
+
+    folder: Path
+    records: list[Record]
+
+    def read_image(self, record: Record) -> Pixels:
+        """(H, W) or (H, W, 3 RGB) uint8."""
+        pixels = read_cached(self.folder / f"{record.name}.webp")
+        return pixels[..., 0] if record.channels == 1 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+    def read_labels(self, record: Record) -> LabelImage:
+        """int32 (H, W)."""
+        suffix = "png" if record.objects < 2**16 else "tif"
+        return read_cached(self.folder / f"{record.name}.labels.{suffix}").astype(np.int32)
+
+
+Reader = Callable[[], tuple[Pixels, LabelImage]]
+"""Reads one image's original pixels and label image; called from several threads."""
+
+
+def open_cache(folder: Path) -> Cache | None:
+    """Opens a cache; None where there is none of this version."""
+    try:
+        index = json.loads((folder / "index.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return Cache(folder, [Record(**row) for row in index["records"]]) if index["version"] == VERSION else None
+
+
+def build_cache(
+    folder: Path, readers: dict[str, Reader], title: str, check: Callable[[Sequence[Record]], None] | None = None
+) -> Cache:
+    """Builds a cache, or opens the one that another process has built meanwhile.
+
+    Args:
+        folder: where it shall lie.
+        readers: how to read each image.
+        title: what the progress bar says.
+        check: raises `DataError` for records that are not the expected ones; nothing is kept then.
+
+    Returns:
+        the finished cache.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if cache := open_cache(folder):
+            return cache
+        # Left by a process that was killed: the lock says that nobody is at work in there.
+        building = folder.with_suffix(".building")
+        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        building.mkdir()
+        try:
+            records = _write_all(building, readers, title)
+            if check:
+                check(records)
+            index = {"version": VERSION, "records": [asdict(record) for record in records]}
+            (building / "index.json").write_text(json.dumps(index, indent=1))
+            building.rename(folder)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+    return Cache(folder, records)
+
+
+def _write_all(folder: Path, readers: dict[str, Reader], title: str) -> list[Record]:
+    names = sorted(readers)
+    rows: list[tuple[Record, np.ndarray]] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        with Progress(*columns) as progress:
+            for row in progress.track(_map(pool, folder, readers, names), total=len(names), description=title):
+                rows.append(row)
+    finally:
+        # After an error or Ctrl-C the images still waiting are not read.
+        pool.shutdown(cancel_futures=True)
+    groups = duplicate_groups(names, [thumbnail for _, thumbnail in rows])
+    return [Record(**{**asdict(record), "group": groups[record.name]}) for record, _ in rows]
+
+
+def _map(
+    pool: ThreadPoolExecutor, folder: Path, readers: dict[str, Reader], names: Sequence[str]
+) -> Iterable[tuple[Record, np.ndarray]]:
+    return pool.map(lambda name: _write_one(folder, name, readers[name]), names)
+
+
+def _write_one(folder: Path, name: str, reader: Reader) -> tuple[Record, np.ndarray]:
+    pixels, labels = reader()
+    if pixels.dtype != np.uint8:
+        raise DataError(f"Image {name} has {pixels.dtype} pixels, not 8 bit: use FolderDataModule for such images.")
+    grey = is_grey(pixels)
+    # Three equal channels cost nothing in lossless WebP, which has no single-channel form.
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.ndim == 2 else cv2.COLOR_RGB2BGR)
+    objects = int(labels.max())
+    # A quality above 100 asks OpenCV for the lossless form.
+    _write(folder / f"{name}.webp", cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes())
+    if objects < 2**16:
+        _write(folder / f"{name}.labels.png", cv2.imencode(".png", labels.astype(np.uint16))[1].tobytes())
+    else:
+        tifffile.imwrite(folder / f"{name}.labels.tif", labels.astype(np.uint32), compression="zlib")
+    kept = pixels[..., 0] if grey and pixels.ndim == 3 else pixels
+    record = Record(
+        name=name,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        channels=1 if grey else 3,
+        kind=image_type(pixels),
+        group=name,
+        objects=objects,
+        image_sha256=pixel_digest(kept),
+        labels_sha256=pixel_digest(labels.astype(np.int32)),
+    )
+    thumbnail = cv2.resize(bgr.mean(-1), (16, 16), interpolation=cv2.INTER_AREA)
+    return record, thumbnail
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}): free space or choose another cache_dir.") from None

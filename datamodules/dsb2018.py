@@ -1,0 +1,223 @@
+"""The Data Science Bowl 2018: nuclei in 670 training and 65 test images of many microscopes and stainings."""
+
+import csv
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from datamodules.base import Item, LabelImageDataModule
+from datamodules.cache import Cache, Reader, Record, build_cache, open_cache
+from datamodules.download import download
+from datamodules.reading import Pixels
+from datamodules.sample import DataError, LabelImage
+from datamodules.sources import (
+    Entry,
+    SolutionTable,
+    Source,
+    listing_digest,
+    open_source,
+    read_entry_image,
+    read_entry_labels,
+    scan_layout,
+)
+from datamodules.splits import Member, read_manifest, split, write_manifest
+
+ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/"
+MANIFEST = Path(str(files("datamodules") / "manifests" / "dsb2018.csv"))
+
+
+class DSB2018DataModule(LabelImageDataModule):
+    """The Data Science Bowl 2018 (BBBC038), or any data in its layout.
+
+    Under ``root``, as archives or extracted folders::
+
+        stage1_train.zip       <ImageId>/images/<ImageId>.png, <ImageId>/masks/*.png (one nucleus a file)
+        stage1_test.zip        <ImageId>/images/<ImageId>.png
+        stage1_solution.csv    ImageId,EncodedPixels,Height,Width,Usage
+        stage2_test_final.zip, stage2_solution_final.csv    (only for test_set: stage2)
+
+    Licence: CC0. Citation: Caicedo et al. 2019, "Nucleus segmentation across imaging experiments: the 2018 Data
+    Science Bowl", Nature Methods 16. Address: https://bbbc.broadinstitute.org/BBBC038
+
+    Args:
+        root: folder with the originals; not needed once the cache is built.
+        cache_dir: where the label-image caches (about 50 MB) and the split manifests are kept.
+        download: whether to fetch missing archives (100 MB) from the public address.
+        manifest: table of every image's content (SHA-256 of pixels and of label image) that the data must match; null
+            to use data of your own in this layout.
+        test_set: ``stage1`` (65 images) or ``stage2`` (its 106 scored images; their content is not pinned).
+        val_fraction: share of the training images held out for validation, by image type.
+        split_seed: another seed, another split.
+        split_manifest: a split written earlier, to be used again; its images are checked by content.
+        address: where `download` finds the archives.
+        kwargs: see `datamodules.base.LabelImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: Path = Path("data/dsb2018"),
+        cache_dir: Path = Path("data/cache"),
+        download: bool = False,
+        manifest: Path | None = MANIFEST,
+        test_set: Literal["stage1", "stage2"] = "stage1",
+        val_fraction: float = 0.2,
+        split_seed: int = 42,
+        split_manifest: Path | None = None,
+        address: str = ADDRESS,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+        self.cache_dir = Path(cache_dir)
+        self.download = download
+        self.expected = read_content_manifest(manifest) if manifest else {}
+        self.test_archive, self.solution = {
+            "stage1": ("stage1_test", "stage1_solution.csv"),
+            "stage2": ("stage2_test_final", "stage2_solution_final.csv"),
+        }[test_set]
+        self.val_fraction = val_fraction
+        self.split_seed = split_seed
+        self.split_manifest = split_manifest
+        self.address = address
+
+    def prepare_data(self) -> None:
+        self.train_cache()
+        self.test_cache()
+
+    def setup(self, stage: str) -> None:
+        if stage in ("fit", "validate"):
+            cache = self.train_cache()
+            parts = self._split(cache)
+            records = {record.name: record for record in cache.records}
+            for part in ("train", "val"):
+                self.items[part] = [cached_item(cache, records[name]) for name in parts[part]]
+        else:
+            cache = self.test_cache()
+            self.items[stage] = [cached_item(cache, record) for record in cache.records]
+
+    def train_cache(self) -> Cache:
+        """The cache of the training images, built where it is not there yet."""
+        return self._cache("stage1_train", self._train_readers)
+
+    def test_cache(self) -> Cache:
+        """The cache of the test images, built where it is not there yet."""
+        return self._cache(self.test_archive, self._test_readers)
+
+    def _cache(self, name: str, readers: Callable[[Source], dict[str, Reader]]) -> Cache:
+        expected = self.expected.get(name)
+        # Content that is pinned needs no look at its originals once it is in the cache.
+        if expected and (cache := open_cache(self._cache_folder(name, _fingerprint(expected)))):
+            return cache
+        source = self._source(name)
+        folder = self._cache_folder(name, _fingerprint(expected) if expected else listing_digest(source))
+        if cache := open_cache(folder):
+            return cache
+        check = partial(check_content, expected=expected, where=source.path) if expected else None
+        return build_cache(folder, readers(source), f"Preparing {name}", check)
+
+    def _cache_folder(self, name: str, fingerprint: str) -> Path:
+        return self.cache_dir / f"{name}-{fingerprint}"
+
+    def _source(self, name: str) -> Source:
+        source = open_source(self.root, name)
+        if source is None and self.download:
+            download(self.address, [f"{name}.zip"], self.root)
+            source = open_source(self.root, name)
+        if source is None:
+            raise DataError(
+                f"There is no {name}.zip and no folder {name} in {self.root}: point to the Data Science Bowl 2018 with "
+                "--data.init_args.root FOLDER, or have it downloaded (100 MB) with --data.init_args.download true."
+            )
+        return source
+
+    def _train_readers(self, source: Source) -> dict[str, Reader]:
+        return {entry.name: partial(_read_masks, source, entry) for entry in scan_layout(source)}
+
+    def _test_readers(self, source: Source) -> dict[str, Reader]:
+        if self.download and not (self.root / self.solution).exists():
+            download(self.address, [self.solution], self.root)
+        table = SolutionTable(self.root / self.solution)
+        entries = [entry for entry in scan_layout(source) if self.solution.startswith("stage1") or entry.name in table.codes]
+        return {entry.name: partial(_read_solution, source, entry, table) for entry in entries}
+
+    def _split(self, cache: Cache) -> dict[str, list[str]]:
+        members = [Member(record.name, record.image_sha256, record.kind, record.group) for record in cache.records]
+        if self.split_manifest:
+            return read_manifest(Path(self.split_manifest), members)
+        name = f"{cache.folder.name}-val{self.val_fraction:g}-seed{self.split_seed}.json"
+        path = self.cache_dir / "splits" / name
+        parts = split(members, {"val": self.val_fraction, "train": 1 - self.val_fraction}, self.split_seed)
+        if not path.exists():
+            write_manifest(path, members, parts, self.split_seed)
+        return parts
+
+
+def cached_item(cache: Cache, record: Record) -> Item:
+    return Item(record.name, record.kind, partial(_read_cached, cache, record))
+
+
+def _read_cached(cache: Cache, record: Record) -> tuple[Pixels, LabelImage]:
+    return cache.read_image(record), cache.read_labels(record)
+
+
+def _read_masks(source: Source, entry: Entry) -> tuple[Pixels, LabelImage]:
+    pixels = read_entry_image(source, entry)
+    return pixels, read_entry_labels(source, entry, pixels.shape[:2])
+
+
+def _read_solution(source: Source, entry: Entry, table: SolutionTable) -> tuple[Pixels, LabelImage]:
+    pixels = read_entry_image(source, entry)
+    return pixels, table.read_labels(entry.name, pixels.shape[:2])
+
+
+Content = dict[str, dict[str, str]]
+"""For each image, the columns of the content manifest."""
+
+
+def read_content_manifest(path: Path) -> dict[str, Content]:
+    """Reads a content manifest.
+
+    Returns:
+        for each archive, its images' rows.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    expected: dict[str, Content] = {}
+    try:
+        with Path(path).open(newline="") as file:
+            for row in csv.DictReader(file):
+                expected.setdefault(row["archive"], {})[row["name"]] = row
+    except (OSError, KeyError):
+        raise DataError(f"{path} is no readable content manifest: give null, or the table that came with the project.") from None
+    return expected
+
+
+def check_content(records: Sequence[Record], expected: Content, where: Path) -> None:
+    """Compares what was read with the manifest.
+
+    Raises:
+        DataError: an image is missing, unknown, or differs in its pixels or nuclei.
+    """
+    remedy = "download the archive again, or pass manifest: null to use data of your own"
+    found = {record.name: record for record in records}
+    if missing := sorted(expected.keys() - found.keys()):
+        raise DataError(f"{where} lacks {len(missing)} of {len(expected)} images, {missing[0]} first: {remedy}.")
+    if unknown := sorted(found.keys() - expected.keys()):
+        raise DataError(f"{where} holds {len(unknown)} images that are not in the manifest, {unknown[0]} first: {remedy}.")
+    for name, row in expected.items():
+        if found[name].image_sha256 != row["image_sha256"]:
+            raise DataError(f"{where}: the pixels of image {name} differ from the published ones; {remedy}.")
+        if found[name].labels_sha256 != row["labels_sha256"]:
+            raise DataError(
+                f"{where}: the nuclei of image {name} differ from the published ones ({found[name].objects} here, "
+                f"{row['objects']} there); {remedy}."
+            )
+
+
+def _fingerprint(expected: Content) -> str:
+    lines = "\n".join(f"{name} {row['image_sha256']} {row['labels_sha256']}" for name, row in sorted(expected.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:12]

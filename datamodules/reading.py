@@ -1,0 +1,138 @@
+"""Reads and writes single images and label images, and says in one sentence what is wrong with a file."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from datamodules.sample import DataError, LabelImage
+
+TIFF_SUFFIXES = {".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES}
+
+Pixels = NDArray[Any]
+
+
+def decode_image(data: bytes, name: str) -> Pixels:
+    """Decodes an image file's bytes without changing a value.
+
+    Args:
+        data: the whole file.
+        name: what to call the file in an error; its suffix tells TIFF from the rest.
+
+    Returns:
+        (H, W) or (H, W, 3 RGB), any dtype; an alpha channel is left out.
+
+    Raises:
+        DataError: the file is empty, cut short, damaged, or no two-dimensional image of one, three or four channels.
+    """
+    if not data:
+        raise DataError(f"{name} is empty (0 bytes): copy or download it again.")
+    try:
+        pixels = _decode_tiff(data) if Path(name).suffix.lower() in TIFF_SUFFIXES else _decode_other(data)
+    # The decoders report damage by many types (SyntaxError, struct.error, zlib.error, cv2.error, TiffFileError).
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{name} cannot be read ({reason}): the file is damaged or cut short; copy it again.") from None
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        pixels = pixels[..., :3]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
+        raise DataError(
+            f"{name} has the shape {pixels.shape}: expected one grey, RGB or RGBA image; save each plane as a file."
+        )
+    return pixels
+
+
+def _decode_tiff(data: bytes) -> Pixels:
+    pixels = np.asarray(tifffile.imread(io.BytesIO(data)))
+    # Planar RGB is stored channel first.
+    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
+        pixels = np.moveaxis(pixels, 0, -1)
+    return pixels
+
+
+def _decode_other(data: bytes) -> Pixels:
+    try:
+        # OpenCV returns the readable part of a cut PNG as if nothing had happened; Pillow checks every chunk.
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+            if image.format != "PNG":
+                Image.open(io.BytesIO(data)).load()
+    except UnidentifiedImageError:
+        raise ValueError("not an image of a known format") from None
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("the pixel data does not decode")
+    if pixels.ndim == 3 and pixels.shape[2] >= 3:
+        pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
+    return np.asarray(pixels)
+
+
+def read_image(path: Path) -> Pixels:
+    """Reads an image file; see `decode_image`.
+
+    Raises:
+        DataError: the file is missing, may not be read, or is damaged.
+    """
+    return decode_image(read_bytes(path), str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+
+
+def read_labels(path: Path) -> LabelImage:
+    """Reads a label image, refusing what is not one.
+
+    Returns:
+        int32 (H, W): 0 background, a number for each object, gaps allowed.
+
+    Raises:
+        DataError: the file is damaged, in colour, not of whole numbers from 0, or a binary mask.
+    """
+    labels = read_image(path)
+    if labels.ndim == 3:
+        raise DataError(f"{path} is a colour image, not a label image: save one number for each object in one channel.")
+    if not np.array_equal(labels, np.floor(labels)) or labels.min() < 0 or labels.max() >= 2**31:
+        raise DataError(f"{path} holds values that are no object numbers: expected whole numbers, 0 for background.")
+    labels = labels.astype(np.int32)
+    if labels.max() > 0 and len(np.unique(labels)) == 2:
+        regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[0] - 1
+        if regions > 1:
+            raise DataError(
+                f"{path} is a binary mask, not a label image: its one value {labels.max()} covers {regions} separate "
+                "regions; give every object a number of its own (skimage.measure.label does)."
+            )
+    return labels
+
+
+def read_cached(path: Path) -> Pixels:
+    """Reads a file of the label-image cache, whose content was verified when it was written: no checks, for speed."""
+    if path.suffix in TIFF_SUFFIXES:
+        return np.asarray(tifffile.imread(path))
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise DataError(f"{path} of the label-image cache is damaged: delete the cache folder; it is built again.")
+    return np.asarray(pixels)
+
+
+def pixel_digest(pixels: Pixels) -> str:
+    """SHA-256 of an array's shape, dtype and values, whatever file format they came in.
+
+    >>> pixel_digest(np.zeros((2, 3), np.uint8))[:16]
+    'eeead995c675e7a2'
+    """
+    header = f"{pixels.shape}{pixels.dtype.newbyteorder('<').str}".encode()
+    little_endian = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
+    return hashlib.sha256(header + little_endian.tobytes()).hexdigest()

@@ -1,0 +1,212 @@
+"""DSB2018's layout, read alike from an archive and from an extracted folder, and its run-length solution table."""
+
+import csv
+import hashlib
+import threading
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+
+from datamodules.reading import Pixels, decode_image, read_bytes
+from datamodules.sample import DataError, LabelImage, decode_run_lengths
+
+
+class Source(Protocol):
+    """Files under one roof; names are relative POSIX paths."""
+
+    path: Path
+
+    def sizes(self) -> dict[str, int]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+class Folder:
+    """A folder on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def sizes(self) -> dict[str, int]:
+        files = (file for file in self.path.rglob("*") if file.is_file())
+        return {file.relative_to(self.path).as_posix(): file.stat().st_size for file in files}
+
+    def read(self, name: str) -> bytes:
+        return read_bytes(self.path / name)
+
+
+class Archive:
+    """A zip file, read in place: nothing is ever extracted.
+
+    Raises:
+        DataError: it is no zip file, or an entry's name climbs out of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{path} is no readable zip archive ({error}): download it again.") from None
+        self._lock = threading.Lock()
+        for name in self._zip.namelist():
+            parts = PurePosixPath(name.replace("\\", "/"))
+            if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+                raise DataError(
+                    f"{path} holds an entry that climbs out of the folder ({name}): do not trust it; get the archive "
+                    "from its public address."
+                )
+
+    def sizes(self) -> dict[str, int]:
+        return {info.filename: info.file_size for info in self._zip.infolist() if not info.is_dir()}
+
+    def read(self, name: str) -> bytes:
+        try:
+            with self._lock:
+                return self._zip.read(name)
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+            raise DataError(f"{self.path}: {name} is damaged ({error}); download the archive again.") from None
+
+
+def open_source(root: Path, name: str) -> Source | None:
+    """Finds ``root/name/`` or ``root/name.zip``; the folder wins, as it may hold corrections. None where neither is."""
+    if (root / name).is_dir():
+        return Folder(root / name)
+    archive = root / f"{name}.zip"
+    return Archive(archive) if archive.is_file() else None
+
+
+def listing_digest(source: Source) -> str:
+    """A short fingerprint of a source's file names and sizes."""
+    lines = "\n".join(f"{name}\t{size}" for name, size in sorted(source.sizes().items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:12]
+
+
+@dataclass
+class Entry:
+    """One image of DSB2018's layout: ``<ImageId>/images/<ImageId>.png`` and ``<ImageId>/masks/*.png``."""
+
+    name: str
+    image: str = ""
+    masks: list[str] = field(default_factory=list)
+
+
+def scan_layout(source: Source) -> list[Entry]:
+    """Lists the images of a source.
+
+    Raises:
+        DataError: the files do not form DSB2018's layout.
+    """
+    entries: dict[str, Entry] = defaultdict(lambda: Entry(""))
+    for name in sorted(source.sizes()):
+        path = PurePosixPath(name)
+        if path.suffix.lower() != ".png" or "__MACOSX" in path.parts:
+            continue
+        if len(path.parts) < 3 or path.parts[-2] not in ("images", "masks"):
+            raise DataError(
+                f"{source.path} holds {name}, which is not DSB2018's layout: expected <ImageId>/images/<ImageId>.png "
+                "and <ImageId>/masks/*.png; for plain image and label folders use FolderDataModule."
+            )
+        entry = entries[path.parts[-3]]
+        entry.name = path.parts[-3]
+        if path.parts[-2] == "masks":
+            entry.masks.append(name)
+        elif entry.image:
+            raise DataError(f"{source.path}: {entry.name} has two images, {entry.image} and {name}; remove one.")
+        else:
+            entry.image = name
+    missing = [entry.name for entry in entries.values() if not entry.image]
+    if missing:
+        raise DataError(f"{source.path}: {missing[0]} has masks but no image under images/; restore or remove it.")
+    if not entries:
+        raise DataError(f"{source.path} holds no image: expected <ImageId>/images/<ImageId>.png.")
+    return list(entries.values())
+
+
+def read_entry_image(source: Source, entry: Entry) -> Pixels:
+    """The image of an entry, (H, W, 3) or (H, W)."""
+    return decode_image(source.read(entry.image), f"{source.path}/{entry.image}")
+
+
+def read_entry_labels(source: Source, entry: Entry, size: tuple[int, int]) -> LabelImage:
+    """Merges an entry's mask files into a label image; ids follow the sorted file names.
+
+    Args:
+        size: height and width of the image, px.
+
+    Returns:
+        int32 (H, W).
+
+    Raises:
+        DataError: there is no mask, one has another size than the image or no pixel, or two overlap.
+    """
+    where = f"{source.path}/{entry.name}"
+    if not entry.masks:
+        raise DataError(f"{where} has no masks: add masks/*.png, one nucleus a file, or remove the image.")
+    labels = np.zeros(size, np.int32)
+    for number, name in enumerate(entry.masks, start=1):
+        mask = decode_image(source.read(name), f"{source.path}/{name}")
+        mask = (mask if mask.ndim == 2 else mask.any(-1)) > 0
+        if mask.shape != size:
+            raise DataError(
+                f"{source.path}/{name} is {mask.shape[0]} x {mask.shape[1]} px, its image {size[0]} x {size[1]}: "
+                "replace the mask."
+            )
+        if not mask.any():
+            raise DataError(f"{source.path}/{name} is an empty mask: remove the file.")
+        taken = labels[mask]
+        if taken.any():
+            other = entry.masks[int(taken.max()) - 1]
+            raise DataError(
+                f"{source.path}/{name} overlaps {PurePosixPath(other).name} in {np.count_nonzero(taken)} pixels: give "
+                "each pixel to one nucleus."
+            )
+        labels[mask] = number
+    return labels
+
+
+class SolutionTable:
+    """The run lengths of ``stage1_solution.csv``; rows whose Usage is ``Ignored`` are left out.
+
+    Raises:
+        DataError: the file is missing or has no ``ImageId`` and ``EncodedPixels`` columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.codes: dict[str, list[str]] = defaultdict(list)
+        try:
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    if row.get("Usage") != "Ignored":
+                        self.codes[row["ImageId"]].append(row["EncodedPixels"])
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+        except KeyError as error:
+            raise DataError(f"{path} has no column {error}: expected ImageId,EncodedPixels,Height,Width,Usage.") from None
+
+    def read_labels(self, name: str, size: tuple[int, int]) -> LabelImage:
+        """The label image of one image; ids follow the order of the rows.
+
+        Returns:
+            int32 (H, W).
+
+        Raises:
+            DataError: the table has no row for the image, a code is wrong, or two nuclei overlap.
+        """
+        if name not in self.codes:
+            raise DataError(f"{self.path} has no row for image {name}: the images and the table are of different sets.")
+        flat = np.zeros(size[0] * size[1], np.int32)
+        for number, code in enumerate(self.codes[name], start=1):
+            try:
+                positions = decode_run_lengths(code, size)
+            except DataError as error:
+                raise DataError(f"{self.path}, image {name}: {error}") from None
+            if flat[positions].any():
+                raise DataError(f"{self.path}: nucleus {number} of image {name} overlaps another; repair the row.")
+            flat[positions] = number
+        return flat.reshape(size, order="F")

@@ -1,0 +1,129 @@
+"""Seeded, stratified splits that keep duplicates together, recorded as manifests."""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datamodules.sample import DataError
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a split needs to know of an image.
+
+    Attributes:
+        name: its identifier.
+        digest: SHA-256 of its pixels.
+        stratum: the image type to balance over.
+        group: members of one group stay on one side (duplicates share it).
+    """
+
+    name: str
+    digest: str
+    stratum: str
+    group: str
+
+
+def split(members: Sequence[Member], fractions: Mapping[str, float], seed: int) -> dict[str, list[str]]:
+    """Deals images into named parts, type by type, whole groups at a time.
+
+    The order comes from a hash of the seed and the group, so adding an image to a data set moves few others.
+
+    Args:
+        members: the images.
+        fractions: each part's share; they must sum to 1. The last part takes what rounding leaves.
+        seed: another seed, another split.
+
+    Returns:
+        the names of each part, sorted.
+
+    Raises:
+        ValueError: the fractions do not sum to 1.
+
+    >>> members = [Member(str(i), "", "a", str(i // 2)) for i in range(10)]
+    >>> {part: len(names) for part, names in split(members, {"val": 0.2, "train": 0.8}, seed=1).items()}
+    {'val': 2, 'train': 8}
+    """
+    if not np.isclose(sum(fractions.values()), 1):
+        raise ValueError(f"The fractions {dict(fractions)} do not sum to 1.")
+    strata: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    stratum_of_group: dict[str, str] = {}
+    for member in sorted(members, key=lambda member: member.name):
+        # A group that spans two types is dealt with the first of them, as a whole.
+        stratum = stratum_of_group.setdefault(member.group, member.stratum)
+        strata[stratum][member.group].append(member.name)
+    parts: dict[str, list[str]] = {part: [] for part in fractions}
+    for stratum in sorted(strata):
+        groups = sorted(strata[stratum].items(), key=lambda item: _order(seed, item[0]))
+        total = sum(len(names) for _, names in groups)
+        quotas = np.round(np.cumsum([fractions[part] * total for part in fractions])).astype(int)
+        dealt = 0
+        for _, names in groups:
+            part = list(fractions)[min(int(np.searchsorted(quotas, dealt, side="right")), len(fractions) - 1)]
+            parts[part] += names
+            dealt += len(names)
+    return {part: sorted(names) for part, names in parts.items()}
+
+
+def _order(seed: int, group: str) -> str:
+    return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
+
+
+def write_manifest(path: Path, members: Sequence[Member], parts: Mapping[str, Sequence[str]], seed: int) -> None:
+    """Records a split with the SHA-256 of every image's pixels, atomically."""
+    digests = {member.name: member.digest for member in members}
+    content = {"seed": seed, "parts": {part: {name: digests[name] for name in names} for part, names in parts.items()}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]:
+    """Reads a split, checking that it speaks of the images at hand.
+
+    Returns:
+        the names of each part.
+
+    Raises:
+        DataError: the file is no split manifest, names an unknown image, or an image's pixels differ.
+    """
+    try:
+        parts: dict[str, dict[str, str]] = json.loads(path.read_text())["parts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path} is no split manifest: expected JSON with 'parts'; delete it to have it made again.") from None
+    digests = {member.name: member.digest for member in members}
+    for names in parts.values():
+        for name, digest in names.items():
+            if digests.get(name) != digest:
+                what = "is not in the data" if name not in digests else "has other pixels than when the split was made"
+                raise DataError(f"{path}: image {name} {what}; use the data of that split, or make a new split.")
+    return {part: list(names) for part, names in parts.items()}
+
+
+def duplicate_groups(names: Sequence[str], thumbnails: Sequence[np.ndarray], threshold: float = 0.98) -> dict[str, str]:
+    """Groups images that show the same field of view, even when saved differently.
+
+    Args:
+        names: N identifiers.
+        thumbnails: N float arrays of one size each, e.g. 16 x 16 grey means.
+        threshold: images whose thumbnails correlate above this are duplicates; in DSB2018's 735 stage 1 images the
+            pairs of the same field lie above 0.98 (five) and all others below 0.9.
+
+    Returns:
+        for each name, the first name of its group.
+    """
+    flat = np.stack([thumbnail.ravel() for thumbnail in thumbnails]).astype(np.float64)
+    flat -= flat.mean(1, keepdims=True)
+    norms = np.linalg.norm(flat, axis=1, keepdims=True)
+    flat = np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 1e-9)
+    group = {name: name for name in names}
+    for first, second in np.argwhere(np.triu(flat @ flat.T > threshold, k=1)):
+        group[names[second]] = group[names[first]]
+    return group

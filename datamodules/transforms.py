@@ -1,0 +1,152 @@
+"""From original pixels to the network's input: channels, normalisation, size and augmentation, in this order."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Albumentations asks the network for its newest version on import, which stalls on a cluster node.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.reading import Pixels
+from datamodules.sample import DataError, LabelImage, Sample, relabel
+
+Image = NDArray[np.float32]
+Normalization = Callable[[Pixels], Image]
+
+
+class ScaleToUnit:
+    """Divides integers by the greatest value of their type (255 for 8 bit); floats must lie in [0, 1] already."""
+
+    def __call__(self, pixels: Pixels) -> Image:
+        if np.issubdtype(pixels.dtype, np.integer):
+            return (pixels / np.float32(np.iinfo(pixels.dtype).max)).astype(np.float32)
+        if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
+            raise DataError(
+                f"Float pixels from {pixels.min():g} to {pixels.max():g} are outside [0, 1]: use the normalisation "
+                "datamodules.transforms.PercentileNormalize."
+            )
+        return pixels.astype(np.float32)
+
+
+@dataclass
+class PercentileNormalize:
+    """Maps two percentiles of each image to 0 and 1, whatever the bit depth; values beyond them are clipped.
+
+    Attributes:
+        low, high: percentiles, over all channels together so that colours keep their hue.
+    """
+
+    low: float = 1.0
+    high: float = 99.8
+
+    def __call__(self, pixels: Pixels) -> Image:
+        if not np.isfinite(pixels).all():
+            raise DataError("The image holds values that are not finite (NaN or infinity): repair or remove it.")
+        low, high = np.percentile(pixels, [self.low, self.high])
+        # A constant image has no contrast to stretch: all zero.
+        return np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+
+
+def to_channels(image: Image, channels: int) -> Image:
+    """Makes a grey or RGB image have 1 or 3 channels: (H, W) or (H, W, 3) to (H, W, ``channels``)."""
+    if image.ndim == 3 and channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], channels, axis=2)
+    return image
+
+
+@dataclass
+class Preparation:
+    """Turns one image and its label image into a `Sample`.
+
+    Attributes:
+        channels: of the network's input, 1 or 3.
+        normalization: pixels of any dtype to float32, about [0, 1].
+        image_size: height and width to resize to, px; None keeps each image's own.
+        augmentations: random transforms of Albumentations; only in training.
+        min_area: slivers that a warp or a crop leaves below this are dropped, px.
+    """
+
+    channels: int
+    normalization: Normalization
+    image_size: tuple[int, int] | None
+    augmentations: albumentations.Compose | None = None
+    min_area: int = 1
+
+    def __call__(self, name: str, kind: str, pixels: Pixels, labels: LabelImage | None) -> Sample:
+        """Prepares one image.
+
+        Args:
+            name: identifier, for the sample and for errors.
+            kind: image type.
+            pixels: (H, W) or (H, W, 3), any dtype.
+            labels: (H, W) integers, or None.
+
+        Raises:
+            DataError: the label image has another size, or the pixels cannot be normalised.
+        """
+        if labels is not None and labels.shape != pixels.shape[:2]:
+            raise DataError(
+                f"{name}: the label image is {labels.shape[0]} x {labels.shape[1]} px, the image "
+                f"{pixels.shape[0]} x {pixels.shape[1]}: export them at one size."
+            )
+        try:
+            image = to_channels(self.normalization(pixels), self.channels)
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        target = labels
+        if self.image_size and self.image_size != image.shape[:2]:
+            image, target = resize(image, target, self.image_size)
+        if self.augmentations:
+            image, target = augment(self.augmentations, image, target)
+        training = self.augmentations is not None
+        if target is not None:
+            target = relabel(target, self.min_area if training else 1, split=training)
+        return Sample(
+            name=name,
+            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            size=pixels.shape[:2],
+            labels=None if target is None else torch.from_numpy(target),
+            kind=kind,
+            source=pixels,
+            truth=None if labels is None else torch.from_numpy(relabel(labels)),
+        )
+
+
+def resize(image: Image, labels: LabelImage | None, size: tuple[int, int]) -> tuple[Image, LabelImage | None]:
+    """Resizes an image by area averaging (linear where it grows) and its label image to the nearest pixel."""
+    height, width = size
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if labels is not None:
+        labels = cv2.resize(exact(labels), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
+    return image if image.ndim == 3 else image[..., None], labels
+
+
+def augment(
+    augmentations: albumentations.Compose, image: Image, labels: LabelImage | None
+) -> tuple[Image, LabelImage | None]:
+    """Warps image and label image together."""
+    if labels is None:
+        return augmentations(image=image)["image"], None
+    warped = augmentations(image=image, mask=exact(labels))
+    image = warped["image"]
+    return image if image.ndim == 3 else image[..., None], warped["mask"].astype(np.int32)
+
+
+def exact(labels: LabelImage) -> NDArray[Any]:
+    """A label image in a type that OpenCV warps without loss: uint16, or float32 (exact up to 16.7 million)."""
+    return labels.astype(np.uint16 if labels.max(initial=0) < 2**16 else np.float32)
+
+
+def compose(augmentations: Sequence[albumentations.BasicTransform]) -> albumentations.Compose | None:
+    """Chains augmentations; None for an empty list."""
+    return albumentations.Compose(list(augmentations)) if augmentations else None

@@ -1,0 +1,41 @@
+"""The small table at the end of a test."""
+
+from collections.abc import Mapping
+
+from rich.table import Table
+from torch import Tensor
+
+ROWS = {
+    "pixel accuracy": "accuracy",
+    "foreground IoU": "iou",
+    "mean IoU": "miou",
+    "DSB score": "dsb_score",
+    "AP (IoU 0.5)": "ap50",
+    "aggregated Jaccard": "aji",
+    "panoptic quality": "pq",
+}
+
+
+def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
+    """Lays the main metrics out: a row a metric, a column for all images and for each image type.
+
+    Args:
+        metrics: keys ``<stage>/<metric>`` and ``<stage>/<metric>/<image type>``.
+        stage: ``val`` or ``test``.
+    """
+    score = f"{stage}/dsb_score/"
+    kinds = sorted(key.removeprefix(score) for key in metrics if key.startswith(score))
+    kinds = kinds if len(kinds) > 1 else []
+    table = Table(title=f"Results ({stage})")
+    table.add_column("")
+    for heading in ("all images", *kinds):
+        table.add_column(heading, justify="right")
+    suffixes = ["", *(f"/{kind}" for kind in kinds)]
+    for title, key in ROWS.items():
+        table.add_row(title, *(f"{float(metrics[f'{stage}/{key}{suffix}']):.4f}" for suffix in suffixes))
+    counts = [
+        f"{int(metrics[f'{stage}/objects_found{suffix}'])} / {int(metrics[f'{stage}/objects_true{suffix}'])}"
+        for suffix in suffixes
+    ]
+    table.add_row("objects found / true", *counts)
+    return table

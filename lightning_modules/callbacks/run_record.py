@@ -1,0 +1,113 @@
+"""What is needed to believe a figure: the command, commit, seed, hardware and wall time of a run, beside its metrics."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+
+class RunRecord(Callback):
+    """Writes ``record.json``: after fit into the run's folder, after validate or test beside their outputs.
+
+    The time of a run that was resumed is the sum of its parts. A record of validation or test includes that of the
+    training, where it is found beside the checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.earlier_s = 0.0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"wall_s": self._elapsed()}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self.earlier_s = state_dict["wall_s"]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.start = time.monotonic()
+
+    def _elapsed(self) -> float:
+        return self.earlier_s + time.monotonic() - self.start
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        record = {
+            "fit": {
+                **self._provenance(trainer),
+                "model": type(pl_module).__name__,
+                "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
+                "epochs": trainer.current_epoch,
+                "max_epochs": trainer.max_epochs,
+                "steps": trainer.global_step,
+                "interrupted": trainer.interrupted,
+                "precision": str(trainer.precision),
+            }
+        }
+        self._write(trainer, record)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_evaluation(trainer, "test")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._write_evaluation(trainer, "val")
+
+    def _write_evaluation(self, trainer: Trainer, stage: str) -> None:
+        checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+        record: dict[str, Any] = {}
+        if checkpoint:
+            folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+            if (folder / "record.json").exists():
+                record["fit"] = json.loads((folder / "record.json").read_text()).get("fit")
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(f"{stage}/")}
+        record[stage] = {**self._provenance(trainer), "checkpoint": str(checkpoint), "metrics": metrics}
+        self._write(trainer, record)
+
+    def _provenance(self, trainer: Trainer) -> dict[str, Any]:
+        return {
+            "command": "python -m cli " + shlex.join(sys.argv[1:]),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
+            "seed": int(os.environ.get("PL_GLOBAL_SEED", -1)),
+            "hardware": hardware(trainer),
+            "wall_s": round(self._elapsed(), 1),
+        }
+
+    def _write(self, trainer: Trainer, record: dict[str, Any]) -> None:
+        if trainer.is_global_zero and trainer.log_dir:
+            path = Path(trainer.log_dir) / "record.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            earlier = json.loads(path.read_text()) if path.exists() else {}
+            path.write_text(json.dumps({**earlier, **record}, indent=1) + "\n")
+
+
+def commit() -> str:
+    """The commit of the code that runs, ``-dirty`` behind it where files differ; ``unknown`` outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    result = subprocess.run(git, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def hardware(trainer: Trainer) -> str:
+    """What the run computes on, in words."""
+    if trainer.strategy.root_device.type == "cuda":
+        name = torch.cuda.get_device_name(trainer.strategy.root_device)
+        return f"{trainer.world_size} x {name}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU, {cores} cores ({_processor()})"
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,44 @@
+"""Metrics of label images, as torchmetrics, and the matching of objects beneath them."""
+
+from torchmetrics import MetricCollection
+
+from lightning_modules.metrics.instance import (
+    AggregatedJaccard,
+    CountError,
+    DSBScore,
+    PanopticQuality,
+    PooledAveragePrecision,
+)
+from lightning_modules.metrics.matching import THRESHOLDS, Matching, match_instances
+from lightning_modules.metrics.per_image import PerImageMetric
+from lightning_modules.metrics.pixel import Dice, ForegroundIoU, MeanIoU, PixelAccuracy
+
+__all__ = [
+    "THRESHOLDS",
+    "AggregatedJaccard",
+    "CountError",
+    "DSBScore",
+    "Dice",
+    "ForegroundIoU",
+    "Matching",
+    "MeanIoU",
+    "PanopticQuality",
+    "PerImageMetric",
+    "PixelAccuracy",
+    "PooledAveragePrecision",
+    "match_instances",
+    "segmentation_metrics",
+]
+
+
+def segmentation_metrics(prefix: str) -> MetricCollection:
+    """Builds every metric of this package; each image is matched once for all of them.
+
+    Args:
+        prefix: goes before every key, such as ``val/``.
+    """
+    instance = [DSBScore(), PooledAveragePrecision(), PanopticQuality(), AggregatedJaccard(), CountError()]
+    pixel = [PixelAccuracy(), ForegroundIoU(), MeanIoU(), Dice()]
+    # torchmetrics finds these groups by itself too, but only after it has updated every metric with the first image.
+    groups = [[type(metric).__name__ for metric in group] for group in (instance, pixel)]
+    return MetricCollection([*instance, *pixel], prefix=prefix, compute_groups=groups)

@@ -1,0 +1,117 @@
+"""A metric whose state is one row of counts an image, from which every figure is computed at the end."""
+
+import hashlib
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+from datamodules.sample import LabelImage
+from lightning_modules.metrics.matching import label_images
+
+Rows = NDArray[np.void]
+KIND_BYTES = 32
+
+
+def row_type(counts: list[Any]) -> np.dtype[np.void]:
+    """The type of an image's row: a hash of its name, its kind, and the given fields of counts."""
+    return np.dtype([("image", "i8"), ("kind", f"S{KIND_BYTES}"), *counts])
+
+
+def ratio(part: Any, whole: Any) -> Any:
+    """Divides counts, numbers or arrays of them; 0 of 0 is 1, for nothing was there and nothing was claimed.
+
+    >>> ratio(np.array([1, 0, 0]), np.array([2, 2, 0]))
+    array([0.5, 0. , 1. ])
+    """
+    return np.where(whole == 0, 1.0, part / np.maximum(whole, 1))
+
+
+class PerImageMetric(Metric):
+    """Base of the metrics that compare a predicted label image with the true one.
+
+    The state is a list of byte vectors, one an image, each the memory of one `row` record. Counts stay exact integers,
+    and the figures over all images and over each kind come from the same state. Processes exchange rows, not averages,
+    so any number of processes gives the same figures as one, and an image that a `DistributedSampler` hands to two
+    processes, to make their shares equal, is recognised by its name and counted once.
+
+    Metrics with the same rows have the same state, so a `MetricCollection` updates only one of them. Log what its
+    `compute()` returns with `log_dict`; Lightning cannot log a metric object whose result is a dictionary.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    row: ClassVar[np.dtype[np.void]]
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__(dist_sync_fn=_gather_rows)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, pred: LabelImage | Tensor, target: LabelImage | Tensor, name: str = "", kind: str = "") -> None:
+        """Adds one image.
+
+        Args:
+            pred: predicted label image, integers (H, W), 0 is background.
+            target: true label image of the same size.
+            name: identifier of the image: of several images with one name, one counts. Images without a name all count.
+            kind: image type, at most 32 bytes in UTF-8; ``""`` where unknown.
+
+        Raises:
+            ValueError: the images differ in size, one of them is no label image, or the kind is too long.
+        """
+        encoded = kind.encode()
+        if len(encoded) > KIND_BYTES:
+            raise ValueError(f"The image type '{kind}' is too long: at most {KIND_BYTES} bytes.")
+        counts = self._count(*label_images(target, pred))
+        row = np.array([(_hash(name), encoded, *counts)], dtype=self.row)
+        self.rows.append(torch.from_numpy(row.view(np.uint8)).to(self.device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Computes the figures of all images so far.
+
+        Returns:
+            float32 scalars: each of the metric's keys for all images together, and ``key/kind`` for the images of each
+            kind that has a name. Empty before the first image.
+        """
+        rows = self._distinct_rows()
+        scores = self._scores(rows) if len(rows) else {}
+        for kind in np.unique(rows["kind"]):
+            if kind:
+                of_kind = self._scores(rows[rows["kind"] == kind])
+                scores |= {f"{key}/{kind.decode()}": score for key, score in of_kind.items()}
+        return {key: torch.tensor(score, dtype=torch.float32, device=self.device) for key, score in scores.items()}
+
+    def _distinct_rows(self) -> Rows:
+        if len(self.rows) == 0:
+            return np.empty(0, dtype=self.row)
+        memory = dim_zero_cat(self.rows).cpu().numpy().view(self.row)
+        # Sorted, so that the rounding of sums does not depend on the order in which the processes' rows arrive.
+        rows: Rows = np.frombuffer(b"".join(sorted(row.tobytes() for row in memory)), dtype=self.row)
+        counted = rows["image"] == _hash("")
+        counted[np.unique(rows["image"], return_index=True)[1]] = True
+        return rows[counted]
+
+    @abstractmethod
+    def _count(self, true: LabelImage, pred: LabelImage) -> tuple[Any, ...]:
+        """The counts of one image, in the order of the row's fields."""
+
+    @abstractmethod
+    def _scores(self, rows: Rows) -> dict[str, float]:
+        """The figures of one image or more."""
+
+
+def _hash(name: str) -> int:
+    """63 bits that are the same in every process, unlike Python's own hash; 0 for no name."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1 if name else 0
+
+
+def _gather_rows(rows: Tensor, group: Any = None) -> list[Tensor]:
+    # torchmetrics fills in an empty float vector for a process without images; it must look like the others' bytes.
+    return gather_all_tensors(rows.to(torch.uint8), group)

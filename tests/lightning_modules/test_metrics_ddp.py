@@ -1,0 +1,64 @@
+"""Two processes must report exactly what one process reports."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from lightning_modules.metrics import segmentation_metrics
+
+# The images that the first and the second process are given before each of their calls of compute().
+ROUNDS = {
+    "uneven": [([0, 1, 2, 3, 4], [5, 6])],
+    # A DistributedSampler makes the shares equal by giving an image to both.
+    "padded": [([0, 2, 4, 6], [1, 3, 5, 0])],
+    "one process without images": [([0, 1, 2], [])],
+    "computed in mid-epoch": [([0, 1], [2]), ([3, 4], [5, 0])],
+}
+
+
+def example(index):
+    """True and predicted labels of an image, its name and its kind."""
+    rng = np.random.default_rng(index)
+    true = np.kron(rng.permutation(64).reshape(8, 8) * rng.integers(0, 2, (8, 8)), np.ones((5, 5), dtype=int))
+    pred = np.where(rng.random(true.shape) < 0.2, 0, np.roll(true, index % 2, axis=1))
+    return true, pred, f"image {index}", ("", "fluorescence", "bright-field")[index % 3]
+
+
+def add(metrics, indices):
+    for index in indices:
+        true, pred, name, kind = example(index)
+        metrics.update(torch.from_numpy(pred), torch.from_numpy(true), name=name, kind=kind)
+
+
+def evaluate(rank, folder):
+    """Scores the images as one of two processes and leaves what compute() said last."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    results = {}
+    metrics = segmentation_metrics("test/")
+    for case, rounds in ROUNDS.items():
+        for shares in rounds:
+            add(metrics, shares[rank])
+            results[case] = metrics.compute()
+        metrics.reset()
+    torch.save(results, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ddp")
+    mp.spawn(evaluate, args=(folder,), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", ROUNDS)
+def test_two_processes_report_what_one_reports(results, case):
+    one = segmentation_metrics("test/")
+    add(one, sorted({index for shares in ROUNDS[case] for share in shares for index in share}))
+    expected = one.compute()
+    assert 0 < expected["test/dsb_score"] < 1
+    assert "test/dsb_score/fluorescence" in expected
+    for result in results:
+        assert result[case] == expected
