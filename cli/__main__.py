@@ -5,18 +5,18 @@ import sys
 from datamodules.sample import DataError
 
 
-def main(args: list[str]) -> int:
-    """Runs a command; returns its exit code."""
+def main() -> int:
+    """Runs the command of `sys.argv`; returns its exit code."""
     try:
-        if args[:1] == ["results"]:
+        if sys.argv[1:2] == ["results"]:
             from cli.results import results
 
-            results(args[1:])
+            results(sys.argv[2:])
         else:
             # Imported here: it takes seconds, and the other commands can do without.
             from cli.train import KaryonCLI
 
-            KaryonCLI(args)
+            KaryonCLI()
     except DataError as error:
         # A data loader's worker wraps the message into its traceback; the sentence is the last line.
         sentence = str(error).splitlines()[-1].removeprefix("datamodules.sample.DataError: ")
@@ -26,4 +26,4 @@ def main(args: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -1,6 +1,9 @@
 """``python -m cli fit|validate|test|predict``: Lightning's command line, with a run directory of ours."""
 
+import logging
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +12,25 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
+from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from rich.console import Console
 
-from cli.runs import find_checkpoint, resolve_trained, run_folder, unused
+from cli.runs import check_fits, find_checkpoint, resolve_trained, run_folder, unused
+from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
-from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.callbacks.result_table import result_table
+from lightning_modules.callbacks.run_record import RunRecord
+
+# Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
+# Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+# On two cores a second worker is no gain, and num_workers is the user's choice.
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+# Lightning advertises its own services at every start.
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
 
 EVALUATIONS = ("validate", "test", "predict")
 
@@ -31,7 +47,7 @@ class SaveConfig(SaveConfigCallback):
 class KaryonCLI(LightningCLI):
     """LightningCLI in subclass mode; what it adds is where things are kept and which checkpoint is meant."""
 
-    def __init__(self, args: list[str] | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -41,15 +57,18 @@ class KaryonCLI(LightningCLI):
             save_config_callback=SaveConfig,
             auto_configure_optimizers=False,
             parser_kwargs={"description": __doc__, "prog": "python -m cli"},
-            args=args,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="unnamed", help="the run's name, a folder under runs_dir")
         parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where all runs are kept")
-        parser.add_argument("--out", type=Path | None, default=None, help="where validate, test and predict write; by default in the run's folder")
-        parser.add_argument("--test_after_fit", type=bool, default=False, help="whether fit ends with a test of the best checkpoint")
+        parser.add_argument(
+            "--out", type=Path | None, default=None, help="folder that validate, test and predict write into"
+        )
+        parser.add_argument("--test_after_fit", type=bool, default=False, help="whether fit ends with a test")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EvaluationOverlays, "overlays")
+        parser.add_lightning_class_args(PredictionWriter, "writer")
         parser.set_defaults(
             {
                 "checkpoint.filename": "best",
@@ -67,6 +86,8 @@ class KaryonCLI(LightningCLI):
         self.version: int | str | None = None
         if self.subcommand in EVALUATIONS:
             config.ckpt_path = str(resolve_trained(config.runs_dir, config.name, config.ckpt_path))
+            # Nothing is saved here, so it does not matter that another folder's best score is forgotten.
+            warnings.filterwarnings("ignore", message="The dirpath has changed")
             self.log_dir = config.out or run_folder(Path(config.ckpt_path)) / self.subcommand
         elif config.ckpt_path == "last":
             self._resume_last(config)
@@ -87,6 +108,15 @@ class KaryonCLI(LightningCLI):
             metrics.rename(unused(run_folder(last) / "metrics-before-resume.csv"))
         self.save_config_kwargs = {"config_filename": unused(run_folder(last) / "config.yaml").name}
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # A class refuses its arguments.
+            raise DataError(str(error)) from error
+        if checkpoint := self.config[self.subcommand].ckpt_path:
+            check_fits(Path(checkpoint), self.model)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         if self.subcommand in EVALUATIONS:
@@ -97,7 +127,11 @@ class KaryonCLI(LightningCLI):
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
         callbacks = [*(config.trainer.callbacks or []), RunRecord(), EpochLines()]
-        trainer = super().instantiate_trainer(**{"logger": [csv_logger, *extra], "callbacks": callbacks, **kwargs})
+        # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
+        bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
+        trainer = super().instantiate_trainer(
+            logger=[csv_logger, *extra], callbacks=callbacks, enable_progress_bar=bar, **kwargs
+        )
         print(f"Run folder: {trainer.log_dir}")
         return trainer
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from datamodules.reading import Pixels
-from datamodules.sample import Batch, LabelImage, Sample, collate
+from datamodules.sample import Batch, DataError, LabelImage, Sample, collate
 from datamodules.transforms import Normalization, Preparation, ScaleToUnit, compose
 
 
@@ -105,6 +105,8 @@ class LabelImageDataModule(lightning.LightningDataModule):
     def _loader(
         self, part: str, preparation: Preparation, batch_size: int, rank: int = 0, **kwargs: Any
     ) -> DataLoader[Sample]:
+        if not self.items[part]:
+            raise DataError(f"{type(self).__name__} holds no image for '{part}': check its root and its fractions.")
         return DataLoader(
             LabelImageDataset(self.items[part], preparation),
             batch_size=batch_size,

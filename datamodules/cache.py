@@ -175,4 +175,6 @@ def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}): free space or choose another cache_dir.") from None
+        raise DataError(
+            f"{path} cannot be written ({error.strerror}): free space or choose another cache_dir."
+        ) from None

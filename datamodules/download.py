@@ -1,7 +1,6 @@
 """Downloads over an unreliable line: pooch keeps the files, and here is the resuming that it lacks."""
 
 import errno
-import os
 import re
 import time
 import zipfile
@@ -31,11 +30,11 @@ _CHUNK = 2**16  # bytes; a cut costs at most this much
 _CONTENT_RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
 
 
-class _Broken(Exception):
+class BrokenTransferError(Exception):
     """A transfer that may go better when repeated."""
 
 
-_TRANSIENT = (_Broken, requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
+_TRANSIENT = (BrokenTransferError, requests.ConnectionError, requests.Timeout, ChunkedEncodingError)
 
 
 def download(
@@ -117,17 +116,21 @@ class _Transfer:
             self._receive_with_retries(progress, progress.add_task(self.path.name, total=None))
         if self.path.suffix == ".zip":
             self._check_zip()
-        os.replace(self.part, output)
+        self.part.replace(output)
         self.version.unlink(missing_ok=True)
         if quiet:
-            console.out(f"Downloaded {self.path.name}, {decimal(os.path.getsize(output))}")
+            console.out(f"Downloaded {self.path.name}, {decimal(Path(output).stat().st_size)}")
 
     def _receive_with_retries(self, progress: Progress, task: TaskID) -> None:
         for delay in (*self.delays, None):
             try:
                 return self._receive(progress, task)
             except _TRANSIENT as error:
-                reason = str(error) if isinstance(error, _Broken) else f"the connection failed ({_root_cause(error)})"
+                reason = (
+                    str(error)
+                    if isinstance(error, BrokenTransferError)
+                    else f"the connection failed ({_root_cause(error)})"
+                )
                 if delay is None:
                     raise self._failure(reason) from error
             except requests.RequestException as error:
@@ -152,7 +155,7 @@ class _Transfer:
                         file.write(chunk)
                         progress.advance(task, len(chunk))
         if total is not None and self._size() != total:
-            raise _Broken(f"the transfer ended after {self._size()} of {total} bytes")
+            raise BrokenTransferError(f"the transfer ended after {self._size()} of {total} bytes")
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
@@ -166,7 +169,7 @@ class _Transfer:
         status = response.status_code
         answer = f"the server answered {status} {response.reason}"
         if status in (408, 429) or status >= 500:
-            raise _Broken(answer)
+            raise BrokenTransferError(answer)
         if status not in ((200, 206, 416) if offset else (200,)):
             raise self._failure(answer)
         if status == 200:
@@ -181,7 +184,7 @@ class _Transfer:
         expected = {206: match and match["start"], 416: match and match["total"]}[status]
         if match is None or expected != str(offset):
             self.part.unlink()
-            raise _Broken(f"{answer}, which does not fit the {offset} bytes already here")
+            raise BrokenTransferError(f"{answer}, which does not fit the {offset} bytes already here")
         return int(match["total"])
 
     def _start_afresh(self, response: requests.Response) -> None:

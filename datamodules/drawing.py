@@ -272,7 +272,7 @@ def write_dsb_layout(root: Path, train: int, test: int, size: Size, seed: int) -
         for k in range(1, labels.max() + 1):
             _write_png(folder / "masks" / f"{_identifier(name, k)}.png", (labels == k) * np.uint8(255))
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / "stage1_solution.csv", "w", newline="", encoding="utf-8") as file:
+    with (root / "stage1_solution.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["ImageId", "EncodedPixels", "Height", "Width", "Usage"])
         for name, image, labels in _images(seed, "stage1_test", test, size):

@@ -140,7 +140,9 @@ class DSB2018DataModule(LabelImageDataModule):
         if self.download and not (self.root / self.solution).exists():
             download(self.address, [self.solution], self.root)
         table = SolutionTable(self.root / self.solution)
-        entries = [entry for entry in scan_layout(source) if self.solution.startswith("stage1") or entry.name in table.codes]
+        entries = [
+            entry for entry in scan_layout(source) if self.solution.startswith("stage1") or entry.name in table.codes
+        ]
         return {entry.name: partial(_read_solution, source, entry, table) for entry in entries}
 
     def _split(self, cache: Cache) -> dict[str, list[str]]:
@@ -156,6 +158,7 @@ class DSB2018DataModule(LabelImageDataModule):
 
 
 def cached_item(cache: Cache, record: Record) -> Item:
+    """An item that reads from a cache."""
     return Item(record.name, record.kind, partial(_read_cached, cache, record))
 
 
@@ -192,7 +195,9 @@ def read_content_manifest(path: Path) -> dict[str, Content]:
             for row in csv.DictReader(file):
                 expected.setdefault(row["archive"], {})[row["name"]] = row
     except (OSError, KeyError):
-        raise DataError(f"{path} is no readable content manifest: give null, or the table that came with the project.") from None
+        raise DataError(
+            f"{path} is no readable content manifest: give null, or the table that came with the project."
+        ) from None
     return expected
 
 
@@ -207,7 +212,9 @@ def check_content(records: Sequence[Record], expected: Content, where: Path) -> 
     if missing := sorted(expected.keys() - found.keys()):
         raise DataError(f"{where} lacks {len(missing)} of {len(expected)} images, {missing[0]} first: {remedy}.")
     if unknown := sorted(found.keys() - expected.keys()):
-        raise DataError(f"{where} holds {len(unknown)} images that are not in the manifest, {unknown[0]} first: {remedy}.")
+        raise DataError(
+            f"{where} holds {len(unknown)} images that are not in the manifest, {unknown[0]} first: {remedy}."
+        )
     for name, row in expected.items():
         if found[name].image_sha256 != row["image_sha256"]:
             raise DataError(f"{where}: the pixels of image {name} differ from the published ones; {remedy}.")

@@ -18,6 +18,11 @@ IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES}
 
 Pixels = NDArray[Any]
 
+_TIFFFILE_COMPRESSIONS = {tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE}
+
+# Pillow takes a large microscope slide for an attack.
+Image.MAX_IMAGE_PIXELS = None
+
 
 def decode_image(data: bytes, name: str) -> Pixels:
     """Decodes an image file's bytes without changing a value.
@@ -52,11 +57,14 @@ def decode_image(data: bytes, name: str) -> Pixels:
 
 
 def _decode_tiff(data: bytes) -> Pixels:
-    pixels = np.asarray(tifffile.imread(io.BytesIO(data)))
-    # Planar RGB is stored channel first.
-    if pixels.ndim == 3 and pixels.shape[0] in (3, 4) and pixels.shape[2] not in (3, 4):
-        pixels = np.moveaxis(pixels, 0, -1)
-    return pixels
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        # Without a further package tifffile knows few compressions; OpenCV knows LZW and JPEG.
+        if file.pages.first.compression not in _TIFFFILE_COMPRESSIONS:
+            return _decode_opencv(data)
+        series = file.series[0]
+        # Planar RGB is stored channel first; a stack of three planes is no colour image.
+        planar = series.axes in ("SYX", "CYX") and series.shape[0] in (3, 4)
+        return np.moveaxis(series.asarray(), 0, -1) if planar else np.asarray(series.asarray())
 
 
 def _decode_other(data: bytes) -> Pixels:
@@ -68,6 +76,10 @@ def _decode_other(data: bytes) -> Pixels:
                 Image.open(io.BytesIO(data)).load()
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
+    return _decode_opencv(data)
+
+
+def _decode_opencv(data: bytes) -> Pixels:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("the pixel data does not decode")
@@ -86,10 +98,13 @@ def read_image(path: Path) -> Pixels:
 
 
 def read_bytes(path: Path) -> bytes:
+    """A file's content, or a `DataError` that says why it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}): check the path and who may read it."
+        ) from None
 
 
 def read_labels(path: Path) -> LabelImage:
@@ -119,11 +134,14 @@ def read_labels(path: Path) -> LabelImage:
 
 def read_cached(path: Path) -> Pixels:
     """Reads a file of the label-image cache, whose content was verified when it was written: no checks, for speed."""
-    if path.suffix in TIFF_SUFFIXES:
-        return np.asarray(tifffile.imread(path))
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        if path.suffix in TIFF_SUFFIXES:
+            return np.asarray(tifffile.imread(path))
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, ValueError, tifffile.TiffFileError, cv2.error):
+        pixels = None
     if pixels is None:
-        raise DataError(f"{path} of the label-image cache is damaged: delete the cache folder; it is built again.")
+        raise DataError(f"{path} is missing or damaged: delete its folder, and this cache is built again.")
     return np.asarray(pixels)
 
 

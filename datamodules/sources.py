@@ -149,8 +149,8 @@ def read_entry_labels(source: Source, entry: Entry, size: tuple[int, int]) -> La
         raise DataError(f"{where} has no masks: add masks/*.png, one nucleus a file, or remove the image.")
     labels = np.zeros(size, np.int32)
     for number, name in enumerate(entry.masks, start=1):
-        mask = decode_image(source.read(name), f"{source.path}/{name}")
-        mask = (mask if mask.ndim == 2 else mask.any(-1)) > 0
+        pixels = decode_image(source.read(name), f"{source.path}/{name}")
+        mask = pixels.reshape(*pixels.shape[:2], -1).max(axis=2) > 0
         if mask.shape != size:
             raise DataError(
                 f"{source.path}/{name} is {mask.shape[0]} x {mask.shape[1]} px, its image {size[0]} x {size[1]}: "
@@ -187,7 +187,9 @@ class SolutionTable:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}.") from None
         except KeyError as error:
-            raise DataError(f"{path} has no column {error}: expected ImageId,EncodedPixels,Height,Width,Usage.") from None
+            raise DataError(
+                f"{path} has no column {error}: expected ImageId,EncodedPixels,Height,Width,Usage."
+            ) from None
 
     def read_labels(self, name: str, size: tuple[int, int]) -> LabelImage:
         """The label image of one image; ids follow the order of the rows.

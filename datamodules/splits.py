@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from datamodules.sample import DataError
 
@@ -44,14 +45,14 @@ def split(members: Sequence[Member], fractions: Mapping[str, float], seed: int) 
         the names of each part, sorted.
 
     Raises:
-        ValueError: the fractions do not sum to 1.
+        ValueError: the fractions do not sum to 1, or one is negative.
 
     >>> members = [Member(str(i), "", "a", str(i // 2)) for i in range(10)]
     >>> {part: len(names) for part, names in split(members, {"val": 0.2, "train": 0.8}, seed=1).items()}
     {'val': 2, 'train': 8}
     """
-    if not np.isclose(sum(fractions.values()), 1):
-        raise ValueError(f"The fractions {dict(fractions)} do not sum to 1.")
+    if not np.isclose(sum(fractions.values()), 1) or min(fractions.values()) < 0:
+        raise ValueError(f"The fractions {dict(fractions)} are no shares that sum to 1.")
     strata: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     stratum_of_group: dict[str, str] = {}
     for member in sorted(members, key=lambda member: member.name):
@@ -97,7 +98,9 @@ def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]
     try:
         parts: dict[str, dict[str, str]] = json.loads(path.read_text())["parts"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is no split manifest: expected JSON with 'parts'; delete it to have it made again.") from None
+        raise DataError(
+            f"{path} is no split manifest: expected JSON with 'parts'; delete it to have it made again."
+        ) from None
     digests = {member.name: member.digest for member in members}
     for names in parts.values():
         for name, digest in names.items():
@@ -123,7 +126,7 @@ def duplicate_groups(names: Sequence[str], thumbnails: Sequence[np.ndarray], thr
     flat -= flat.mean(1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     flat = np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 1e-9)
-    group = {name: name for name in names}
-    for first, second in np.argwhere(np.triu(flat @ flat.T > threshold, k=1)):
-        group[names[second]] = group[names[first]]
-    return group
+    # Components, since a chain of duplicates is one group even where its ends differ.
+    components = connected_components(flat @ flat.T > threshold, directed=False)[1]
+    first: dict[int, str] = {}
+    return {name: first.setdefault(int(component), name) for name, component in zip(names, components, strict=True)}

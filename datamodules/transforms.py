@@ -56,11 +56,9 @@ class PercentileNormalize:
 
 def to_channels(image: Image, channels: int) -> Image:
     """Makes a grey or RGB image have 1 or 3 channels: (H, W) or (H, W, 3) to (H, W, ``channels``)."""
-    if image.ndim == 3 and channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], channels, axis=2)
-    return image
+    if image.ndim == 3:
+        return image if channels == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)[..., None]
+    return np.repeat(image[..., None], channels, axis=2)
 
 
 @dataclass
@@ -125,10 +123,12 @@ def resize(image: Image, labels: LabelImage | None, size: tuple[int, int]) -> tu
     """Resizes an image by area averaging (linear where it grows) and its label image to the nearest pixel."""
     height, width = size
     shrinks = height * width < image.shape[0] * image.shape[1]
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    image = np.asarray(cv2.resize(image, (width, height), interpolation=interpolation), np.float32)
     if labels is not None:
         labels = cv2.resize(exact(labels), (width, height), interpolation=cv2.INTER_NEAREST_EXACT).astype(np.int32)
-    return image if image.ndim == 3 else image[..., None], labels
+    # OpenCV drops the axis of a single channel.
+    return image.reshape(height, width, -1), labels
 
 
 def augment(

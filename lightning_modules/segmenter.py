@@ -5,8 +5,9 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torchmetrics import MetricCollection
 
-from datamodules.sample import Batch
+from datamodules.sample import Batch, DataError
 from lightning_modules.instances import Prediction
 from lightning_modules.metrics import segmentation_metrics
 from lightning_modules.representations.protocol import Decoder, Representation
@@ -40,7 +41,8 @@ class DenseSegmenter(lightning.LightningModule):
         self.decoder = decoder
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.metrics = nn.ModuleDict({f"{stage}_metrics": segmentation_metrics(f"{stage}/") for stage in ("val", "test")})
+        self.val_metrics = segmentation_metrics("val/")
+        self.test_metrics = segmentation_metrics("test/")
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (B, C, H, W) to the network's output (B, K, H, W)."""
@@ -48,15 +50,16 @@ class DenseSegmenter(lightning.LightningModule):
         return output
 
     def training_step(self, batch: Batch) -> Tensor:
-        loss = self.representation.loss(self(batch.image), batch.labels)
+        loss = self.representation.loss(self(batch.image), annotation(batch))
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch))
         return loss
 
-    def validation_step(self, batch: Batch) -> list[Prediction]:
-        return self._evaluate(batch, "val")
+    # Lightning hands whatever these steps return to the callbacks, though its annotations say otherwise.
+    def validation_step(self, batch: Batch) -> list[Prediction]:  # type: ignore[override]
+        return self._evaluate(batch, "val", self.val_metrics)
 
-    def test_step(self, batch: Batch) -> list[Prediction]:
-        return self._evaluate(batch, "test")
+    def test_step(self, batch: Batch) -> list[Prediction]:  # type: ignore[override]
+        return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Batch) -> list[Prediction]:
         return self._predict(batch, self(batch.image))
@@ -68,25 +71,24 @@ class DenseSegmenter(lightning.LightningModule):
             predictions.append(Prediction(name, size, self.decoder.probability(maps), self.decoder(maps)))
         return predictions
 
-    def _evaluate(self, batch: Batch, stage: str) -> list[Prediction]:
+    def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> list[Prediction]:
         output = self(batch.image)
-        loss = self.representation.loss(output, batch.labels)
+        loss = self.representation.loss(output, annotation(batch))
         self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
         predictions = self._predict(batch, output)
         for prediction, truth, kind in zip(predictions, batch.truths, batch.kinds, strict=True):
-            self.metrics[f"{stage}_metrics"].update(prediction.instances.labels, truth, name=prediction.name, kind=kind)
+            metrics.update(prediction.instances.labels, truth, name=prediction.name, kind=kind)
         return predictions
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val")
+        self._log_metrics(self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics("test")
+        self._log_metrics(self.test_metrics)
 
-    def _log_metrics(self, stage: str) -> None:
-        metrics = self.metrics[f"{stage}_metrics"]
-        # The metrics have gathered over all processes by themselves.
-        self.log_dict(metrics.compute(), rank_zero_only=False)
+    def _log_metrics(self, metrics: MetricCollection) -> None:
+        # They have gathered the images of all processes by themselves.
+        self.log_dict(metrics.compute())
         metrics.reset()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -94,3 +96,14 @@ class DenseSegmenter(lightning.LightningModule):
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
+
+
+def annotation(batch: Batch) -> Tensor:
+    """The label images of a batch, int64 (B, H, W).
+
+    Raises:
+        DataError: an image has none.
+    """
+    if batch.labels is None:
+        raise DataError(f"{batch.names[0]}: nothing is annotated here; train, validate and test on images with labels.")
+    return batch.labels

@@ -1,4 +1,4 @@
-"""What is needed to believe a figure: the command, commit, seed, hardware and wall time of a run, beside its metrics."""
+"""What it takes to believe a figure: command, commit, seed, hardware and wall time of a run, beside its metrics."""
 
 import json
 import os
@@ -77,7 +77,7 @@ class RunRecord(Callback):
             "commit": commit(),
             "seed": int(os.environ.get("PL_GLOBAL_SEED", -1)),
             "hardware": hardware(trainer),
-            "wall_s": round(self._elapsed(), 1),
+            "wall_s": round(self._elapsed() if trainer.state.fn == "fit" else time.monotonic() - self.start, 1),
         }
 
     def _write(self, trainer: Trainer, record: dict[str, Any]) -> None:

@@ -86,9 +86,9 @@ def match_instances(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> Mat
     k = np.arange(10, 20)
     tp = np.sum(20 * intersection > k * union, axis=0)
     tp_inclusive = np.sum(20 * intersection >= k * union, axis=0)
-    # At exactly 0.5 two predictions can be the two halves of one true object, or the reverse. Such halves touch no
-    # other object, so these pairs form a forest of single edges and forks of two, and a maximum matching has one pair
-    # a tree: as many as there are objects less edges.
+    # At exactly 0.5 two predictions can be the two halves of one true object, or the reverse. The halves touch no other
+    # object, so the pairs form single edges and forks of two; of each of these trees a maximum matching takes one
+    # edge, and a forest has as many trees as it has nodes less edges.
     tp_inclusive[0] = len(np.unique(overlaps.true[half])) + len(np.unique(overlaps.pred[half])) - len(intersection)
     ious = np.sort((intersection / union)[2 * intersection > union])
     return Matching(tp, n_pred - tp, n_true - tp, tp_inclusive, ious, n_true, n_pred, *_aggregated_jaccard(overlaps))
@@ -128,7 +128,7 @@ def label_images(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> tuple[
 
 def _overlaps(true: LabelImage, pred: LabelImage) -> _Overlaps:
     flat_true, flat_pred = true.ravel(), pred.ravel()
-    # Rows of pixels on which neither image changes: a tenth as many as pixels or fewer, and so is what must be sorted.
+    # Only runs of pixels on which neither image changes have to be sorted: with nuclei, a tenth of the pixels or less.
     changes = (flat_true[1:] != flat_true[:-1]) | (flat_pred[1:] != flat_pred[:-1])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     lengths = np.diff(starts, append=flat_true.size)

@@ -50,8 +50,8 @@ class ForegroundIoU(_PixelMetric):
 class MeanIoU(_PixelMetric):
     """Mean of the foreground's and the background's intersection over union.
 
-    Keys, in [0, 1]: ``miou``, the mean over images of each image's value; ``miou_pooled``, from the pixels of all images
-    together. A class that is in neither truth nor prediction has an IoU of 1, one that is in one of them only 0.
+    Keys, in [0, 1]: ``miou``, the mean over images of each image's value; ``miou_pooled``, from the pixels of all
+    images together. A class that is in neither truth nor prediction has an IoU of 1, one that is in one of them only 0.
     """
 
     higher_is_better = True

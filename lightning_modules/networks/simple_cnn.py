@@ -8,12 +8,13 @@ from torch import Tensor, nn
 class SimpleCNN(nn.Module):
     """Batch norm, convolutions that keep the size, and an output convolution. No pooling, any image size.
 
-    The defaults are Li & Fu's network: 9,487 trainable parameters and 6 running statistics, the 9,493 that Keras counts.
+    The defaults are Li & Fu's network: 9,487 trainable parameters and 6 running statistics, together the 9,493 that
+    Keras counts.
 
     Args:
         in_channels: channels of the image.
         out_channels: channels of the output (logits).
-        layers: kernel size, dilation and channels of each hidden convolution: ``(channels, kernel, dilation)``.
+        layers: channels, kernel size (px) and dilation of each hidden convolution.
         output_kernel: kernel size of the output convolution, px.
         activation: makes the activation after each hidden convolution; Li & Fu have none.
 

@@ -15,7 +15,7 @@ class Representation(Protocol):
         ...
 
     def maps(self, output: Tensor, size: tuple[int, int]) -> Tensor:
-        """Turns one image's output (K, h, w) into the float32 maps (K', H, W) that are decoded, at the original size."""
+        """Turns one image's output (K, h, w) into float32 maps (K', H, W) to decode, at the original size."""
         ...
 
 

@@ -1,0 +1,195 @@
+"""The text of RESULTS.md."""
+
+from typing import Any
+
+from cli.results_records import References, Run, System, trained
+
+FIGURES = {
+    "dsb_score": "DSB score",
+    "ap50": "AP(.5)",
+    "ap70": "AP(.7)",
+    "ap90": "AP(.9)",
+    "aji": "AJI",
+    "pq": "PQ",
+    "count_error": "count error",
+    "miou": "mIoU",
+    "iou": "IoU",
+    "accuracy": "accuracy",
+    "v_rand": "V_rand",
+    "v_info": "V_info",
+}
+NOT_YET, NONE = "not yet", "-"
+INTRODUCTION = """\
+What Karyon measured beside what was published. The test set of DSB2018 is the 65 images of `stage1_test`, each scored
+at its original size; nothing was tuned on it. On ISBI 2012 it is a block of slices held out from the training stack.
+Read accuracies with care: calling every pixel background scores {dsb:.3f} on the 65 images (about .87 on the training
+images), calling every pixel cell {isbi:.2f} on ISBI 2012. What decides is the DSB score: TP / (TP + FP + FN) of the
+objects, the mean over the IoU thresholds .50, .55 ... .95 and over images. AP(t) is the same ratio at one threshold,
+pooled over images; the count error is the mean of |predicted - true| objects an image. *{not_yet}* means that there is
+no record. `python -m cli results RECORD ...` wrote this page from `results/records` and `results/references.yaml`:
+change those, not this."""
+
+
+def page(references: References, runs: list[Run], figure: str) -> str:
+    """Lays everything out as Markdown.
+
+    Args:
+        references: published systems, public figures and the GPU queue.
+        runs: those of the systems and any others.
+        figure: address of the picture, relative to the page.
+    """
+    by_id = {run.id: run for run in runs}
+    others = [run for run in runs if run.id not in {system.id for system in references.systems}]
+    baselines = {data: baseline["accuracy"] for data, baseline in references.baselines.items()}
+    introduction = INTRODUCTION.format(dsb=baselines["DSB2018"], isbi=baselines["ISBI 2012"], not_yet=NOT_YET)
+    parts = ["# Results", introduction, _queue(references.queue), f"![Published beside measured]({figure})"]
+    parts += [_section(references, section, by_id) for section in references.sections]
+    parts += [_measured(references, by_id)]
+    parts += [_other_runs(others)] if others else []
+    parts += ["## Public figures to beat", _public(references, by_id)]
+    parts += [_provenance(runs)]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(header: list[str], rows: list[list[str]], words: int = 1) -> str:
+    """A Markdown table.
+
+    Args:
+        header: of each column.
+        rows: the cells.
+        words: the number of leading columns that hold words; the others hold numbers and are aligned to the right.
+
+    >>> print(table(["a", "b"], [["x|y", "1"]]))
+    | a | b |
+    | --- | ---: |
+    | x\\|y | 1 |
+    """
+    rule = ["---"] * words + ["---:"] * (len(header) - words)
+    lines = [header, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def number(value: float | None, metric: str = "") -> str:
+    """A measured figure: four decimals, counts two."""
+    if value is None:
+        return NONE
+    return f"{value:.2f}" if metric.startswith("count") else f"{value:.4f}"
+
+
+def _queue(queue: list[dict[str, str]]) -> str:
+    lines = [f"{rank}. `{run['command']}`: {run['why']}." for rank, run in enumerate(queue, 1)]
+    about = (
+        "Runs that wait for a GPU, the most wanted first. What one leaves enters this page with `python -m cli results "
+        "runs/NAME/version_N/record.json`."
+    )
+    return "\n".join(["## GPU queue", "", about, "", *lines])
+
+
+def _section(references: References, section: str, by_id: dict[str, Run]) -> str:
+    """The systems of a publication, published figures beside measured ones."""
+    systems = [system for system in references.systems if system.section == section]
+    figures = {key: value for key, value in references.figures.items() if any(key in s.published for s in systems)}
+    header = ["id", "model", "trained"]
+    for figure in figures.values():
+        header.append(f"{figure['title']}, published")
+        header += [f"{FIGURES[figure['metric']]}, measured"] if figure["metric"] else []
+    rows = []
+    for system in systems:
+        run = by_id.get(system.id)
+        model = f"{system.model} ({system.note})" if system.note else system.model
+        row = [f"`{system.id}`", model, trained(run, system.schedule) if run else NOT_YET]
+        for key, figure in figures.items():
+            row.append(f"{system.published[key]:g}" if key in system.published else NONE)
+            if figure["metric"]:
+                row.append(number(run.metric(figure["metric"]), figure["metric"]) if run else NOT_YET)
+        rows.append(row)
+    title = f"## {section}. {references.sections[section]['title']}"
+    return "\n\n".join([title, references.sections[section]["note"], table(header, rows, words=3)])
+
+
+def _measured(references: References, by_id: dict[str, Run]) -> str:
+    """Every figure of the systems' runs, a table for each data set."""
+    parts = ["## Measured"]
+    for data in dict.fromkeys(system.data for system in references.systems):
+        runs = [by_id[system.id] for system in references.systems if system.data == data and system.id in by_id]
+        parts += [f"### {data}", *_figures(runs)] if runs else []
+    return "\n\n".join(parts if len(parts) > 1 else [*parts, "Nothing yet."])
+
+
+def _other_runs(runs: list[Run]) -> str:
+    rows = [[f"`{run.id}`", trained(run, None)] for run in runs]
+    about = "Runs of ours that stand for no published system."
+    return "\n\n".join(["## Other runs", about, table(["id", "trained"], rows, words=2), *_figures(runs)])
+
+
+def _figures(runs: list[Run]) -> list[str]:
+    """A table of the figures of some runs, and one of their DSB score for each image type."""
+    metrics = [metric for metric in FIGURES if any(run.metric(metric) is not None for run in runs)]
+    rows = [[f"`{run.id}`", *(number(run.metric(metric), metric) for metric in metrics)] for run in runs]
+    parts = [table(["id", *(FIGURES[metric] for metric in metrics)], rows)]
+    score = "test/dsb_score/"
+    kinds = sorted({key.removeprefix(score) for run in runs for key in run.test["metrics"] if key.startswith(score)})
+    if kinds:
+        rows = [[f"`{run.id}`", *(number(run.metric(f"dsb_score/{kind}")) for kind in kinds)] for run in runs]
+        parts += ["DSB score for each image type:", table(["id", *kinds], rows)]
+    return parts
+
+
+def _public(references: References, by_id: dict[str, Run]) -> str:
+    """The public figures, and the best of ours where the test images are the same."""
+    rows = []
+    for entry in references.public:
+        figures = entry["figures"]
+        rows.append(
+            [
+                " / ".join(FIGURES[metric] for metric in figures),
+                entry["data"],
+                entry["model"],
+                entry["who"],
+                " / ".join(f"{value:g}" for value in figures.values()),
+                _best(list(figures), [s for s in references.systems if s.data == entry["data"]], by_id),
+            ]
+        )
+    return table(["what", "test set", "model", "who", "figure", "our best"], rows, words=4)
+
+
+def _best(metrics: list[str], systems: list[System], by_id: dict[str, Run]) -> str:
+    runs = [by_id[system.id] for system in systems if system.id in by_id]
+    scores = {run.id: score for run in runs if (score := run.metric(metrics[0])) is not None}
+    if not scores:
+        return NOT_YET
+    best = max(scores, key=lambda run_id: scores[run_id])
+    return f"{' / '.join(number(by_id[best].metric(metric)) for metric in metrics)} (`{best}`)"
+
+
+def _provenance(runs: list[Run]) -> str:
+    """What is needed to repeat or to doubt each figure."""
+    parts = ["## Provenance"]
+    for run in runs:
+        training = "no record"
+        if run.fit:
+            size = f"{run.fit['parameters']:,} parameters, {run.fit['steps']:,} steps, precision {run.fit['precision']}"
+            training = f"{_stage(run.fit)}, {size}"
+        parts += [f"### `{run.id}`", f"- trained: {training}\n- tested: {_stage(run.test)}"]
+    return "\n\n".join(parts if runs else [*parts, "No records yet."])
+
+
+def _stage(record: dict[str, Any]) -> str:
+    """A line on a training or a test."""
+    commit = f"commit `{record['commit']}`"
+    if record["commit"].endswith("-dirty"):
+        commit += " (**with uncommitted changes**)"
+    facts = [commit, f"seed {record['seed']}", record["hardware"], duration(record["wall_s"]), record["date"]]
+    return f"`{record['command']}`; {', '.join(facts)}"
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    >>> duration(42), duration(4350)
+    ('42 s', '1 h 12 min')
+    """
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

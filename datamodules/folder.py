@@ -1,0 +1,103 @@
+"""A user's own images and label images in two folders."""
+
+import hashlib
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from datamodules.base import Item, LabelImageDataModule
+from datamodules.reading import IMAGE_SUFFIXES, Pixels, read_bytes, read_image, read_labels
+from datamodules.sample import DataError, LabelImage
+from datamodules.splits import Member, split
+
+
+class FolderDataModule(LabelImageDataModule):
+    """Pairs of images and label images with the same name, of any mix of sizes.
+
+    Under ``root``::
+
+        images/    TIFF or PNG (JPEG, WebP, BMP too), 8 or 16 bit or float, grey, RGB or RGBA
+        labels/    a label image each, same name, PNG or TIFF: 0 background, another number for each object
+
+    For 16-bit and float images choose ``normalization: datamodules.transforms.PercentileNormalize``.
+
+    Args:
+        root: folder with ``images`` and ``labels``.
+        val_fraction, test_fraction: shares held out; identical files stay on one side.
+        test_root: a folder like ``root`` to test on instead of a share of it.
+        predict_root: a folder of images (or with a subfolder ``images``) to predict; ``root`` by default.
+        split_seed: another seed, another split.
+        kwargs: see `datamodules.base.LabelImageDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.1,
+        test_root: Path | None = None,
+        predict_root: Path | None = None,
+        split_seed: int = 42,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+        self.fractions = {"val": val_fraction, "test": test_fraction, "train": 1 - val_fraction - test_fraction}
+        self.test_root = Path(test_root) if test_root else None
+        self.predict_root = Path(predict_root) if predict_root else self.root
+        self.split_seed = split_seed
+
+    def setup(self, stage: str) -> None:
+        if stage == "predict":
+            self.items["predict"] = [
+                Item(name, "", partial(_read, path, None)) for name, path in _images(self.predict_root)
+            ]
+        elif stage == "test" and self.test_root:
+            self.items["test"] = _pairs(self.test_root)
+        else:
+            self._split()
+
+    def _split(self) -> None:
+        items = {item.name: item for item in _pairs(self.root)}
+        digests = {name: hashlib.sha256(read_bytes(path)).hexdigest() for name, path in _images(self.root)}
+        members = [Member(name, digest, "", digest) for name, digest in digests.items()]
+        for part, names in split(members, self.fractions, self.split_seed).items():
+            self.items[part] = [items[name] for name in names]
+        if not self.items["train"] or not self.items["val"]:
+            raise DataError(
+                f"{self.root} holds {len(items)} images, too few to train on and hold {self.fractions['val']:.0%} out: "
+                "add images or change --data.init_args.val_fraction."
+            )
+
+
+def _images(root: Path) -> list[tuple[str, Path]]:
+    """Names (the path below ``images`` without suffix) and files, sorted."""
+    folder = root / "images" if (root / "images").is_dir() else root
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}: expected {root}/images and {root}/labels.")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}): put the images there.")
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+    for first, second in pairwise(names):
+        if first == second:
+            raise DataError(f"{folder} holds two images named {first}, of different types: rename or remove one.")
+    return list(zip(names, paths, strict=True))
+
+
+def _pairs(root: Path) -> list[Item]:
+    folder = root / "labels"
+    if not (root / "images").is_dir() or not folder.is_dir():
+        raise DataError(f"{root} is not laid out as images/ and labels/: make both folders, with files of equal names.")
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.*"))}
+    items = []
+    for name, path in _images(root):
+        if name not in files:
+            raise DataError(f"{path} has no label image: expected {folder / name}.tif or .png.")
+        items.append(Item(name, "", partial(_read, path, files[name])))
+    return items
+
+
+def _read(image: Path, labels: Path | None) -> tuple[Pixels, LabelImage | None]:
+    return read_image(image), read_labels(labels) if labels else None

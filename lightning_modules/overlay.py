@@ -1,0 +1,139 @@
+"""Pictures of label images for people: instances in colour, beside the image they belong to."""
+
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from skimage.segmentation import find_boundaries
+
+from datamodules.sample import LabelImage
+
+Picture = NDArray[np.uint8]
+"""(H, W, 3) RGB."""
+
+# The ends of jet are nearly black.
+JET = matplotlib.colormaps["jet"](np.linspace(0.12, 0.92, 256), bytes=True)[:, :3]
+GOLDEN_RATIO = (1 + 5**0.5) / 2
+SMALL, LARGE = 512, 2048  # px; panels are enlarged up to the one and shrunk down to the other
+GAP, CAPTION = 6, 24  # px
+PAPER, INK, OUTLINE = (32, 32, 32), (225, 225, 225), (255, 255, 255)
+
+
+def colour_instances(labels: LabelImage) -> Picture:
+    """Paints each instance in a colour of its own from the jet colour map, on black.
+
+    Successive ids lie a golden section of the colour map apart, so that the first k ids are spread evenly over it
+    whatever k is.
+
+    Args:
+        labels: integers (H, W), 0 is background.
+
+    Returns:
+        uint8 (H, W, 3) RGB; the colour of an id is the same in every image.
+
+    Source: the figure of Shihavuddin et al. 2018
+
+    >>> colour_instances(np.array([[0, 1, 2]]))
+    array([[[  0,   0,   0],
+            [218, 255,  28],
+            [  0, 184, 255]]], dtype=uint8)
+    """
+    ids = np.arange(1, int(labels.max()) + 1)
+    colours = np.zeros((len(ids) + 1, 3), np.uint8)
+    colours[1:] = JET[(ids * GOLDEN_RATIO % 1 * len(JET)).astype(int)]
+    return colours[labels]
+
+
+def display_image(source: NDArray[Any]) -> Picture:
+    """Turns original pixels of any type into a picture in which a person sees something.
+
+    8-bit images that use at least half of their range stay as they are. All others are stretched between their 0.1 and
+    99.9 percentiles, the channels together so that hues stay.
+
+    Args:
+        source: (H, W) or (H, W, 3 RGB), any type; values that are not finite are shown black.
+
+    Returns:
+        uint8 (H, W, 3) RGB; black where all pixels are equal.
+
+    >>> display_image(np.array([[0, 400], [1000, 200]], np.uint16))[..., 0]
+    array([[  0, 102],
+           [255,  51]], dtype=uint8)
+    """
+    values = source.astype(np.float32)
+    finite = np.isfinite(values)
+    low, high = np.percentile(values[finite], (0.1, 99.9)) if finite.any() else (0.0, 0.0)
+    if source.dtype == np.uint8 and high >= 128:
+        picture = source
+    else:
+        unit = (np.where(finite, values, low) - low) / (high - low or 1)
+        picture = np.rint(255 * unit.clip(0, 1)).astype(np.uint8)
+    return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
+
+
+def side_by_side(source: NDArray[Any], pred_labels: LabelImage, truth_labels: LabelImage | None = None) -> Picture:
+    """Lays out input, truth (where there is one) and result from left to right, each with a caption above.
+
+    Captions count the objects. Where objects touch, a black line parts them. The truth's outlines are drawn in white
+    over the result. Small images are enlarged to at least 512 px, by a whole number, so that single pixels can be seen;
+    large ones are shrunk to at most 2,048 px.
+
+    Args:
+        source: original pixels, (H, W) or (H, W, 3 RGB), any type.
+        pred_labels: integers (H, W), 0 is background.
+        truth_labels: the same for the annotation.
+
+    Returns:
+        uint8 (H', W', 3) RGB.
+    """
+    panels = [_captioned(_scale_picture(display_image(source)), "input")]
+    result = _scale_labels(pred_labels)
+    picture = _paint(result)
+    if truth_labels is not None:
+        truth = _scale_labels(truth_labels)
+        panels.append(_captioned(_paint(truth), f"truth: {_count(truth_labels)}"))
+        picture[find_boundaries(truth, mode="inner", background=0)] = OUTLINE
+    panels.append(_captioned(picture, f"result: {_count(pred_labels)}"))
+    gap = np.full((len(panels[0]), GAP, 3), PAPER, np.uint8)
+    return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
+
+
+def _scale(height: int, width: int) -> tuple[int, int]:
+    """Whole numbers by which a panel of that size grows, and by which it shrinks."""
+    longest = max(height, width)
+    return max(1, -(-SMALL // longest)), max(1, -(-longest // LARGE))
+
+
+def _scale_picture(picture: Picture) -> Picture:
+    up, down = _scale(*picture.shape[:2])
+    size = (-(-picture.shape[1] * up // down), -(-picture.shape[0] * up // down))
+    method = cv2.INTER_AREA if down > 1 else cv2.INTER_CUBIC
+    return cv2.resize(picture, size, interpolation=method).astype(np.uint8)
+
+
+def _scale_labels(labels: LabelImage) -> LabelImage:
+    up, down = _scale(*labels.shape)
+    return labels[::down, ::down].repeat(up, axis=0).repeat(up, axis=1)
+
+
+def _paint(labels: LabelImage) -> Picture:
+    picture = colour_instances(labels)
+    for here, there, part in (
+        (labels[1:], labels[:-1], picture[1:]),
+        (labels[:, 1:], labels[:, :-1], picture[:, 1:]),
+    ):
+        part[(here != there) & (here > 0) & (there > 0)] = 0
+    return picture
+
+
+def _count(labels: LabelImage) -> str:
+    number = np.count_nonzero(np.bincount(labels.ravel())[1:])
+    return f"{number:,} object{'' if number == 1 else 's'}"
+
+
+def _captioned(picture: Picture, text: str) -> Picture:
+    strip = np.full((CAPTION, picture.shape[1], 3), PAPER, np.uint8)
+    cv2.putText(strip, text, (4, CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+    return np.concatenate([strip, picture])

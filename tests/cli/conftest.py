@@ -1,0 +1,67 @@
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from cli.__main__ import main
+from datamodules.drawing import draw_nuclei, write_dsb_layout
+
+Run = Callable[..., int]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in DSB2018's layout, small enough to train on in a second."""
+    root = tmp_path_factory.mktemp("tiny")
+    write_dsb_layout(root, train=10, test=4, size=(64, 64), seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pairs of an image and a label image."""
+    root = tmp_path_factory.mktemp("pairs")
+    for k in range(10):
+        pixels, labels = draw_nuclei(np.random.default_rng(k), (64, 64), "fluorescence")
+        for folder, array in (("images", pixels), ("labels", labels.astype(np.uint16))):
+            (root / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(root / folder / f"{k}.tif", array)
+    return root
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Types ``python -m cli ...`` in an empty folder; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def type_in(*args: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["cli", *map(str, args)])
+        return main()
+
+    return type_in
+
+
+@pytest.fixture
+def small(tiny: Path, tiny_folder: Path) -> Callable[[Path], list[object]]:
+    """Arguments that make any config of ours run in seconds, without leaving its code path."""
+
+    def arguments(config: Path) -> list[object]:
+        text = config.read_text()
+        args: list[object] = ["--config", config, "--data.init_args.num_workers", 0]
+        if "DSB2018DataModule" in text:
+            args += ["--data.init_args.root", tiny, "--data.init_args.manifest", "null"]
+        if "FolderDataModule" in text:
+            args += ["--data.init_args.root", tiny_folder]
+        if "SyntheticDataModule" in text:
+            args += ["--data.init_args.train", 8, "--data.init_args.test", 3, "--data.init_args.size", "[64,64]"]
+            args += [
+                "--data.init_args.augmentations",
+                "[{class_path: albumentations.RandomCrop, init_args: {height: 64, width: 64}}]",
+            ]
+        args += ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
+        return args
+
+    return arguments

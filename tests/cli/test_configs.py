@@ -1,0 +1,51 @@
+"""Every YAML under configs/ is run by the real command line; a new one is tested by lying there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from config_files import ADDITIONS, COMPLETE, ROOT
+
+Run = Callable[..., int]
+Small = Callable[[Path], list[object]]
+
+
+@pytest.mark.parametrize("config", COMPLETE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_complete_config_trains_and_tests(config: Path, run: Run, small: Small, tmp_path: Path) -> None:
+    assert run("fit", *small(config)) == 0
+    assert run("test", *small(config)) == 0
+    name = yaml.safe_load(config.read_text())["name"]
+    folder = tmp_path / "runs" / name / "version_0"
+    assert (folder / "config.yaml").exists()
+    assert (folder / "metrics.csv").exists()
+    assert (folder / "checkpoints" / "best.ckpt").exists()
+    record = json.loads((folder / "test" / "record.json").read_text())
+    assert record["fit"]["epochs"] == 1
+    assert 0 <= record["test"]["metrics"]["test/accuracy"] <= 1
+
+
+@pytest.mark.parametrize("config", ADDITIONS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_addition_runs_behind_the_quickstart(
+    config: Path, run: Run, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+    quickstart = small(ROOT / "configs" / "quickstart.yaml")
+    assert run("fit", *quickstart, "--config", config, "--trainer.max_epochs", 1, "--test_after_fit", "false") == 0
+    assert (tmp_path / "runs" / "quickstart" / "version_0" / "metrics.csv").exists()
+    if "wandb" in config.name:
+        assert list((tmp_path / "runs" / "wandb").glob("offline-run-*/run-*.wandb"))
+
+
+def test_a_saved_config_repeats_its_run(run: Run, small: Small, tmp_path: Path) -> None:
+    config = ROOT / "configs" / "quickstart.yaml"
+    assert run("fit", *small(config), "--test_after_fit", "false") == 0
+    saved = tmp_path / "runs" / "quickstart" / "version_0" / "config.yaml"
+    assert run("fit", "--config", saved) == 0
+    first, second = (
+        (tmp_path / "runs" / "quickstart" / f"version_{version}" / "metrics.csv").read_text() for version in (0, 1)
+    )
+    assert first == second

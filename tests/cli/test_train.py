@@ -1,0 +1,141 @@
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tifffile
+import torch
+from config_files import ROOT
+
+Run = Callable[..., int]
+Small = Callable[[Path], list[object]]
+
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+
+
+def error_of(capsys: pytest.CaptureFixture[str]) -> str:
+    """The last line on stderr, which must be the one sentence."""
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "Traceback" not in "".join(lines)
+    return lines[-1]
+
+
+def test_quickstart_ends_with_a_table_and_says_where_everything_is(
+    run: Run, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", *small(QUICKSTART)) == 0
+    printed = capsys.readouterr().out
+    for row in ("pixel accuracy", "foreground IoU", "DSB score", "objects found / true"):
+        assert row in printed
+    folder = tmp_path / "runs" / "quickstart" / "version_0" / "test"
+    assert len(list((folder / "overlays").glob("*.png"))) == 3
+    assert json.loads((folder / "record.json").read_text())["fit"]["epochs"] == 1
+
+
+def test_predict_writes_original_sizes_whatever_the_network_saw(run: Run, small: Small, tmp_path: Path) -> None:
+    args = [*small(QUICKSTART), "--data.init_args.augmentations", "[]", "--data.init_args.image_size", 32]
+    assert run("fit", *args, "--test_after_fit", "false") == 0
+    assert run("predict", *args, "--out", "answer") == 0
+    shapes = {tifffile.imread(path).shape for path in (tmp_path / "answer" / "labels").glob("*.tif")}
+    assert shapes == {(64, 64), (64, 80)}
+    with (tmp_path / "answer" / "counts.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3
+
+
+def test_resume_goes_on_in_the_same_folder_and_loses_nothing(
+    run: Run, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = [*small(QUICKSTART), "--test_after_fit", "false"]
+    assert run("fit", *args, "--ckpt_path", "last") == 0
+    assert "Nothing to resume" in capsys.readouterr().out
+    folder = tmp_path / "runs" / "quickstart" / "version_0"
+    first = (folder / "metrics.csv").read_text()
+    assert run("fit", *args, "--trainer.max_epochs", 3, "--ckpt_path", "last") == 0
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    assert (folder / "metrics-before-resume.csv").read_text() == first
+    assert (folder / "config.yaml").exists()
+    assert (folder / "config-2.yaml").exists()
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert json.loads((folder / "record.json").read_text())["fit"]["steps"] == 6
+
+
+def test_a_second_run_gets_a_folder_of_its_own(run: Run, small: Small, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert run("fit", *small(QUICKSTART), "--test_after_fit", "false") == 0
+    assert {path.name for path in (tmp_path / "runs" / "quickstart").iterdir()} == {"version_0", "version_1"}
+
+
+def test_bf16_and_channels_last_train_on_the_cpu(run: Run, small: Small) -> None:
+    args = ["--trainer.precision", "bf16-mixed", "--model.init_args.channels_last", "true"]
+    assert run("fit", *small(QUICKSTART), *args) == 0
+
+
+def test_missing_data_says_how_to_point_at_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    config = ROOT / "configs" / "reference" / "r3-unet.yaml"
+    assert run("fit", "--config", config, "--trainer.max_epochs", 1) == 2
+    sentence = error_of(capsys)
+    assert "data/dsb2018" in sentence
+    assert "--data.init_args.root" in sentence
+    assert "--data.init_args.download true" in sentence
+
+
+def test_testing_before_training_is_refused(run: Run, small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("test", *small(QUICKSTART)) == 2
+    assert "train first" in error_of(capsys)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_a_broken_checkpoint_is_named(
+    content: bytes, run: Run, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.ckpt"
+    broken.write_bytes(content)
+    assert run("test", *small(QUICKSTART), "--ckpt_path", broken) == 2
+    assert f"{broken} is no readable checkpoint" in error_of(capsys)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(
+    run: Run, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", *small(QUICKSTART), "--test_after_fit", "false") == 0
+    other = [
+        "--model.init_args.network.init_args.widths",
+        "[8,16]",
+        "--model.init_args.network.init_args.dropout",
+        "[0,0]",
+    ]
+    assert run("test", *small(QUICKSTART), *other) == 2
+    assert "another architecture" in error_of(capsys)
+
+
+def test_arguments_that_a_class_refuses_give_its_sentence(
+    run: Run, small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", *small(QUICKSTART), "--model.init_args.network.init_args.dropout", "[0.1]") == 2
+    assert "give one rate a width" in error_of(capsys)
+
+
+def test_bad_data_in_a_worker_gives_one_sentence(
+    run: Run, small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        for name in "abcd":
+            (tmp_path / "mine" / folder / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\n cut short")
+    config = ROOT / "configs" / "folder.yaml"
+    assert run("fit", "--config", config, "--data.init_args.root", "mine", "--data.init_args.num_workers", 1) == 2
+    assert ".png cannot be read" in error_of(capsys)
+
+
+def test_help_and_typos() -> None:
+    command = [sys.executable, "-m", "cli", "fit"]
+    done = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for argument in ("--config", "--name", "--checkpoint.monitor", "--test_after_fit", "--ckpt_path"):
+        assert argument in done.stdout
+    typo = subprocess.run([*command, "--trainer.max_epoch", "1"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert typo.returncode == 2
+    assert "max_epoch" in typo.stderr
+    assert "Traceback" not in typo.stderr

@@ -1,0 +1,76 @@
+"""A test leaves pictures of every image type, named by their scores; training leaves none."""
+
+import cv2
+import numpy as np
+import pytest
+from echo_model import EchoModel, loader, make_trainer, sample
+
+from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
+from lightning_modules.overlay import side_by_side
+
+
+def square(size=10, shift=0):
+    labels = np.zeros((32, 32), np.int64)
+    labels[4 + shift : 4 + shift + size, 4 : 4 + size] = 1
+    return labels
+
+
+def names(folder):
+    return sorted(path.name for path in (folder / "overlays").iterdir())
+
+
+def test_names_start_with_the_images_own_score(tmp_path):
+    empty = np.zeros((32, 32), np.int64)
+    samples = [
+        sample("perfect", square()),
+        # 8 of 12 rows are shared, an IoU of .667: a match at .50, .55, .60 and .65.
+        sample("shifted", square(), truth=square(shift=2)),
+        sample("invented", square(), truth=empty),
+        sample("both/empty", empty),
+    ]
+    make_trainer(tmp_path, EvaluationOverlays()).test(EchoModel(), loader(samples, batch_size=3), verbose=False)
+    assert names(tmp_path) == ["0.000-invented.png", "0.400-shifted.png", "1.000-both%2Fempty.png", "1.000-perfect.png"]
+
+
+def test_pictures_show_input_truth_and_result(tmp_path):
+    source = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    samples = [sample("x", square(), source, truth=square(shift=2))]
+    make_trainer(tmp_path, EvaluationOverlays()).test(EchoModel(), loader(samples), verbose=False)
+    picture = cv2.imread(str(tmp_path / "overlays" / "0.400-x.png"))[..., ::-1]
+    assert (picture == side_by_side(source, square(), square(shift=2))).all()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "count", "kept"),
+    [
+        ("aaaaaaaa", 3, "a0 a1 a2"),
+        ("aaaaaaab", 3, "a0 a1 b7"),
+        ("aaaabbbbc", 6, "a0 a1 b4 b5 b6 c8"),
+        ("abcabcabc", 3, "a0 b1 c2"),
+        ("abcd", 3, "a0 b1 c2"),
+        ("ab", 12, "a0 b1"),
+        ("ab", 0, ""),
+    ],
+)
+def test_every_image_type_gets_its_share(tmp_path, kinds, count, kept):
+    samples = [sample(f"{kind}{number}", square(), kind=kind) for number, kind in enumerate(kinds)]
+    make_trainer(tmp_path, EvaluationOverlays(count)).test(EchoModel(), loader(samples, batch_size=2), verbose=False)
+    assert names(tmp_path) == [f"1.000-{name}.png" for name in kept.split()]
+
+
+def test_validate_writes_pictures_and_the_validation_of_a_fit_does_not(tmp_path):
+    data = loader([sample("x", square())])
+    make_trainer(tmp_path / "validate", EvaluationOverlays()).validate(EchoModel(), data, verbose=False)
+    assert names(tmp_path / "validate") == ["1.000-x.png"]
+    trainer = make_trainer(tmp_path / "fit", EvaluationOverlays(), max_epochs=1, log_every_n_steps=1)
+    trainer.fit(EchoModel(), data, data)
+    assert trainer.global_step == 1
+    assert not (tmp_path / "fit" / "overlays").exists()
+
+
+def test_a_second_test_replaces_the_pictures_of_the_first(tmp_path):
+    trainer = make_trainer(tmp_path, EvaluationOverlays())
+    trainer.test(EchoModel(), loader([sample("x", square()), sample("y", square())]), verbose=False)
+    (tmp_path / "overlays" / "my notes.txt").write_text("stays")
+    trainer.test(EchoModel(), loader([sample("x", square(), truth=square(shift=2))]), verbose=False)
+    assert names(tmp_path) == ["0.400-x.png", "my notes.txt"]

@@ -1,0 +1,79 @@
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from network_tester import check_network
+from torch import nn
+
+from lightning_modules.networks.padding import Padded, pad_to_multiple
+from lightning_modules.networks.simple_cnn import SimpleCNN
+from lightning_modules.networks.unet import UNet
+
+R2_LAYERS = [(16, 3, 1)] * 6
+
+
+@pytest.mark.parametrize(
+    ("network", "in_channels", "out_channels"),
+    [
+        pytest.param(SimpleCNN(), 3, 1, id="r3-simple-cnn"),
+        pytest.param(SimpleCNN(1, 2, layers=R2_LAYERS, output_kernel=3, activation=nn.ReLU), 1, 2, id="r2-simple-cnn"),
+        pytest.param(UNet(), 3, 1, id="r3-unet"),
+        pytest.param(UNet(1, 4, (8, 16, 32), (0.0, 0.0, 0.1), nn.ReLU, nn.BatchNorm2d), 1, 4, id="unet-batch-norm"),
+        pytest.param(
+            Padded(smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=2)), 3, 2, id="smp-unet-resnet18"
+        ),
+    ],
+)
+def test_network(network: nn.Module, in_channels: int, out_channels: int) -> None:
+    check_network(network, in_channels, out_channels)
+
+
+def convolutions(network: nn.Module, kind: type[nn.Module] = nn.Conv2d) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, kind)]
+
+
+def test_simple_cnn_has_the_size_that_keras_counts() -> None:
+    network = SimpleCNN()
+    trainable = sum(parameter.numel() for parameter in network.parameters())
+    running = sum(buffer.numel() for name, buffer in network.named_buffers() if "running" in name)
+    assert (trainable, trainable + running) == (9_487, 9_493)
+
+
+def test_simple_cnn_of_r2_has_six_convolutions_and_a_3x3_output() -> None:
+    network = SimpleCNN(layers=R2_LAYERS, output_kernel=3, activation=nn.ReLU)
+    assert [convolution.kernel_size for convolution in convolutions(network)] == [(3, 3)] * 7
+
+
+def test_simple_cnn_sees_as_far_as_its_dilations_reach() -> None:
+    # 1 + 2 * (1 + 1 + 1 + 2 + 3) = 17 px: without activations the response to a single pixel has exactly that extent.
+    network = SimpleCNN(in_channels=1).eval()
+    image = torch.zeros(1, 1, 41, 41)
+    image[0, 0, 20, 20] = 1
+    with torch.no_grad():
+        response = (network(image) - network(torch.zeros_like(image)))[0, 0].abs() > 1e-9
+    rows = torch.nonzero(response.any(1)).ravel()
+    assert (int(rows.min()), int(rows.max())) == (12, 28)
+
+
+def test_unet_is_that_of_the_papers() -> None:
+    network = UNet()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 1_941_105
+    assert len(convolutions(network)) == 19
+    assert len(convolutions(network, nn.ConvTranspose2d)) == 4
+    rates = [dropout.p for dropout in convolutions(network, nn.Dropout)]
+    assert rates == [0.1, 0.1, 0.2, 0.2, 0.3, 0.2, 0.2, 0.1, 0.1]
+
+
+def test_unet_starts_with_he_normal_weights() -> None:
+    weight = UNet(widths=(64, 256), dropout=(0, 0)).down[1][0].weight
+    assert weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+
+
+def test_unet_refuses_unequal_widths_and_rates() -> None:
+    with pytest.raises(ValueError, match="3 widths and 2 dropout rates"):
+        UNet(widths=(8, 16, 32), dropout=(0.1, 0.1))
+
+
+def test_padding_repeats_the_edge_and_keeps_what_fits() -> None:
+    image = torch.arange(6.0).reshape(1, 1, 2, 3)
+    assert pad_to_multiple(image, 2).tolist() == [[[[0, 1, 2, 2], [3, 4, 5, 5]]]]
+    assert pad_to_multiple(torch.rand(1, 1, 4, 8), 4).shape == (1, 1, 4, 8)

@@ -1,0 +1,210 @@
+"""What predict leaves behind says exactly what was predicted, whatever happens on the way."""
+
+import csv
+import errno
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from echo_model import EchoModel, loader, make_trainer, sample, scores
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from lightning import Callback
+from scipy import ndimage
+
+from datamodules.sample import DataError, decode_run_lengths, encode_objects, encode_run_lengths, relabel
+from lightning_modules.callbacks import prediction_writer
+from lightning_modules.callbacks.prediction_writer import PredictionWriter, file_stem
+from lightning_modules.overlay import side_by_side
+
+
+def example(seed, size=(60, 80)):
+    """A label image of irregular objects, some of which touch."""
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.random(size), 2)
+    return relabel(ndimage.label(noise > 0.5)[0] * (1 + (np.arange(size[1]) // 20) * 1000))
+
+
+def predict(folder, samples, *callbacks, **kwargs):
+    trainer = make_trainer(folder, [PredictionWriter(), *callbacks])
+    trainer.predict(EchoModel(), loader(samples, **kwargs), return_predictions=False)
+
+
+def table(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_files_hold_the_prediction(tmp_path):
+    source = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    preds = {"first": example(1), "second": example(2), "narrow": np.ones((50, 3), np.int64)}
+    samples = [sample(name, pred, source[: pred.shape[0], : pred.shape[1]]) for name, pred in preds.items()]
+    predict(tmp_path, samples)
+    for name, pred in preds.items():
+        labels = tifffile.imread(tmp_path / "labels" / f"{name}.tif")
+        assert labels.dtype == np.uint16 and (labels == pred).all()
+        picture = cv2.imread(str(tmp_path / "overlays" / f"{name}.png"))[..., ::-1]
+        assert (picture == side_by_side(source[: pred.shape[0], : pred.shape[1]], pred)).all()
+    assert table(tmp_path / "counts.csv") == [
+        {"image": name, "objects": str(pred.max())} for name, pred in preds.items()
+    ]
+
+
+def test_run_lengths_decode_to_the_prediction(tmp_path):
+    preds = {"a": example(1), "b": example(2)}
+    predict(tmp_path, [sample(name, pred) for name, pred in preds.items()], batch_size=2)
+    decoded = {name: np.zeros(pred.size, np.int64) for name, pred in preds.items()}
+    rows = table(tmp_path / "run_lengths.csv")
+    for row in rows:
+        image = decoded[row["ImageId"]]
+        image[decode_run_lengths(row["EncodedPixels"], (60, 80))] = image.max() + 1
+    for name, pred in preds.items():
+        assert (decoded[name].reshape(pred.shape, order="F") == pred).all()
+    assert len(rows) == sum(pred.max() for pred in preds.values())
+
+
+@given(arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 4)))
+def test_run_lengths_are_the_longest_runs_of_each_object(labels):
+    ids = [k for k in range(1, 5) if (labels == k).any()]
+    codes = encode_objects(labels)
+    assert codes == [encode_run_lengths(labels == k) for k in ids]
+    for k, code in zip(ids, codes, strict=True):
+        positions = decode_run_lengths(code, labels.shape)
+        assert positions.tolist() == np.flatnonzero(labels.ravel(order="F") == k).tolist()
+        assert len(code.split()) // 2 == np.count_nonzero(np.diff(positions, prepend=-2) > 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_objects_are_described_as_scipy_and_the_eigenvalues_of_their_covariance_say(tmp_path, dtype, channels):
+    pred = example(3)
+    source = (np.random.default_rng(4).random((60, 80, *channels)) * 250).astype(dtype)
+    predict(tmp_path, [sample("x", pred, source)])
+    rows = table(tmp_path / "objects.csv")
+    ids = range(1, pred.max() + 1)
+    assert [(row["image"], int(row["id"])) for row in rows] == [("x", k) for k in ids]
+    grey = source.reshape(60, 80, -1).astype(float).mean(axis=-1)
+    for row, k, score in zip(rows, ids, scores(len(ids)).tolist(), strict=True):
+        y, x = ndimage.find_objects(pred)[k - 1]
+        assert [int(row[key]) for key in ("x0", "y0", "x1", "y1")] == [x.start, y.start, x.stop, y.stop]
+        assert int(row["area"]) == np.count_nonzero(pred == k)
+        centroid = ndimage.center_of_mass(pred == k)
+        assert (float(row["centroid_y"]), float(row["centroid_x"])) == pytest.approx(centroid, abs=0.006)
+        covariance = np.cov(np.nonzero(pred == k)) if np.count_nonzero(pred == k) > 1 else np.zeros((2, 2))
+        small, large = np.linalg.eigvalsh(covariance)
+        assert float(row["eccentricity"]) == pytest.approx(np.sqrt(1 - small / large) if large else 0, abs=1e-4)
+        assert float(row["mean_intensity"]) == pytest.approx(ndimage.mean(grey, pred, k), rel=1e-5)
+        assert float(row["score"]) == pytest.approx(score, abs=1e-4)
+
+
+def test_an_image_without_objects_has_a_count_and_an_empty_code(tmp_path):
+    predict(tmp_path, [sample("nothing", np.zeros((20, 30), np.int64))])
+    assert (tifffile.imread(tmp_path / "labels" / "nothing.tif") == np.zeros((20, 30))).all()
+    assert table(tmp_path / "objects.csv") == []
+    assert table(tmp_path / "counts.csv") == [{"image": "nothing", "objects": "0"}]
+    assert (tmp_path / "run_lengths.csv").read_text() == "ImageId,EncodedPixels\nnothing,\n"
+
+
+def test_more_objects_than_16_bits_can_tell_apart_are_written_with_32(tmp_path, monkeypatch):
+    # The description of so many objects takes seconds and is tested elsewhere.
+    monkeypatch.setattr(prediction_writer, "object_rows", lambda instances, source: [])
+    most = np.arange(65536).reshape(256, 256)
+    more = np.arange(66560).reshape(260, 256)
+    predict(tmp_path, [sample("most", most), sample("more", more)])
+    for name, pred, dtype in (("most", most, np.uint16), ("more", more, np.uint32)):
+        labels = tifffile.imread(tmp_path / "labels" / f"{name}.tif")
+        assert labels.dtype == dtype and (labels == pred).all()
+    assert len(table(tmp_path / "run_lengths.csv")) == 65535 + 66559
+
+
+def test_names_that_are_no_file_names(tmp_path):
+    names = ["plate 1/well", "plate 1%2Fwell", "../outside", "..", 'a"b,c', "中" * 100, "中" * 99 + "文"]
+    predict(tmp_path, [sample(name, np.full((4, 4), 1)) for name in names])
+    for kind in ("labels", "overlays"):
+        assert len([path for path in (tmp_path / kind).iterdir() if path.is_file()]) == len(names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("counts.csv", "labels", "objects.csv", "overlays", "run_lengths.csv")
+    ]
+    for file, column in (("counts.csv", "image"), ("objects.csv", "image"), ("run_lengths.csv", "ImageId")):
+        assert [row[column] for row in table(tmp_path / file)] == names
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("%/2F.\\:ab"), max_size=300)
+
+
+@given(NAMES, NAMES)
+def test_file_stems_are_single_visible_short_and_distinct(first, second):
+    stem = file_stem(first)
+    path = Path("folder", f"0.123-{stem}.tif")
+    assert path.parent == Path("folder") and not stem.startswith(".") and len(path.name.encode()) <= 255
+    assert (file_stem(first) == file_stem(second)) == (first == second)
+
+
+class Watch(Callback):
+    """Notes what the tables hold after each batch, and what then happens is for the test to say."""
+
+    def __init__(self, folder, then=None):
+        self.folder, self.then, self.seen = folder, then, []
+
+    def on_predict_batch_end(self, *args):
+        self.seen.append([len(table(self.folder / name)) for name in prediction_writer.TABLES])
+        if self.then and len(self.seen) == 2:
+            raise self.then
+
+
+def test_rows_are_on_disk_after_each_batch(tmp_path):
+    watch = Watch(tmp_path)
+    predict(tmp_path, [sample(name, np.eye(3, dtype=np.int64)) for name in "abcd"], watch, batch_size=2)
+    assert watch.seen == [[2, 2, 2], [4, 4, 4]]
+
+
+def test_an_interrupt_keeps_what_is_there_and_a_second_run_replaces_it(tmp_path):
+    samples = [sample(name, np.eye(3, dtype=np.int64)) for name in "abcd"]
+    (tmp_path / "counts.csv.part3").write_text("image,objects\nz,1\n")
+    with pytest.raises(SystemExit):
+        predict(tmp_path, samples, Watch(tmp_path, KeyboardInterrupt()))
+    assert [row["image"] for row in table(tmp_path / "counts.csv")] == ["a", "b"]
+    assert [row["image"] for row in table(tmp_path / "objects.csv")] == ["a", "b"]
+    predict(tmp_path, samples[1:])
+    for name in prediction_writer.TABLES:
+        assert [next(iter(row.values())) for row in table(tmp_path / name)] == ["b", "c", "d"]
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(path, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(tifffile, "imwrite", full)
+    with pytest.raises(DataError, match=r"^.*x\.tif cannot be written \(No space left on device\): free space, .*\.$"):
+        predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "labels").write_text("a file is in the way")
+    with pytest.raises(DataError, match=r"labels cannot be written \(File exists\)"):
+        predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
+
+
+class OwnShare(EchoModel):
+    """Brings its data, of which two processes share the third image."""
+
+    def predict_dataloader(self):
+        names = ["abc", "cd"][self.global_rank]
+        # One object whose run lengths are longer than a CSV reader takes by default.
+        comb = np.tile(np.arange(400) % 2, (400, 1)).T if names == "cd" else np.eye(3, dtype=np.int64)
+        return loader([sample(name, comb) for name in names])
+
+
+def test_two_processes_list_each_image_once(tmp_path):
+    trainer = make_trainer(tmp_path, PredictionWriter(), devices=2, strategy="ddp_spawn", use_distributed_sampler=False)
+    trainer.predict(OwnShare(), return_predictions=False)
+    for name in prediction_writer.TABLES:
+        csv.field_size_limit(10**7)
+        assert [next(iter(row.values())) for row in table(tmp_path / name)] == ["a", "b", "c", "d"]
+    assert len(table(tmp_path / "run_lengths.csv")[3]["EncodedPixels"]) > 131072
+    assert sorted(path.stem for path in (tmp_path / "labels").iterdir()) == ["a", "b", "c", "d"]
+    assert not list(tmp_path.glob("*.part*"))
