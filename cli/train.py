@@ -12,13 +12,13 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
-from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
-from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from rich.console import Console
 
 from cli.runs import check_fits, find_checkpoint, resolve_trained, run_folder, unused
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
+from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
+from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_table import result_table
 from lightning_modules.callbacks.run_record import RunRecord
 
@@ -80,6 +80,9 @@ class KaryonCLI(LightningCLI):
             }
         )
 
+    def _parse_ckpt_path(self) -> None:
+        """Leaves the hyper-parameters in a checkpoint alone: Lightning lets them beat the command line."""
+
     def before_instantiate_classes(self) -> None:
         """Settles which checkpoint is meant and where the run's files go, before anything slow happens."""
         config = self.config[self.subcommand]
@@ -112,7 +115,9 @@ class KaryonCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except ValueError as error:
-            # A class refuses its arguments.
+            # A class refuses its arguments; jsonargparse wraps its sentence into several others.
+            while isinstance(error.__cause__, ValueError):
+                error = error.__cause__
             raise DataError(str(error)) from error
         if checkpoint := self.config[self.subcommand].ckpt_path:
             check_fits(Path(checkpoint), self.model)

@@ -79,7 +79,7 @@ class LabelImageDataModule(lightning.LightningDataModule):
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.preparation = Preparation(channels, normalization or ScaleToUnit(), size)
         self.train_preparation = Preparation(
-            channels, self.preparation.normalization, size, compose(augmentations or []), min_area
+            channels, self.preparation.normalization, size, compose(augmentations or []), min_area, originals=False
         )
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

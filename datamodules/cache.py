@@ -5,10 +5,11 @@ A cache is a folder ``<kind of content>-<fingerprint>/`` with ``<name>.webp`` (l
 place and renamed into it, so that a cache that can be seen is whole.
 """
 
+import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from datamodules.sample import DataError, LabelImage
 from datamodules.splits import duplicate_groups
 
 VERSION = 1
+WEBP_LIMIT = 16383  # px a side
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,11 @@ def build_cache(
     Returns:
         the finished cache.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.with_suffix(".lock").touch()
+    except OSError as error:
+        raise DataError(f"{folder.parent} cannot be written ({error.strerror}): choose another cache_dir.") from None
     with FileLock(folder.with_suffix(".lock")):
         if cache := open_cache(folder):
             return cache
@@ -111,7 +117,7 @@ def build_cache(
             if check:
                 check(records)
             index = {"version": VERSION, "records": [asdict(record) for record in records]}
-            (building / "index.json").write_text(json.dumps(index, indent=1))
+            _write(building / "index.json", json.dumps(index, indent=1).encode())
             building.rename(folder)
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
@@ -121,24 +127,17 @@ def build_cache(
 
 def _write_all(folder: Path, readers: dict[str, Reader], title: str) -> list[Record]:
     names = sorted(readers)
-    rows: list[tuple[Record, np.ndarray]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         with Progress(*columns) as progress:
-            for row in progress.track(_map(pool, folder, readers, names), total=len(names), description=title):
-                rows.append(row)
+            done = pool.map(lambda name: _write_one(folder, name, readers[name]), names)
+            rows = list(progress.track(done, total=len(names), description=title))
     finally:
         # After an error or Ctrl-C the images still waiting are not read.
         pool.shutdown(cancel_futures=True)
     groups = duplicate_groups(names, [thumbnail for _, thumbnail in rows])
     return [Record(**{**asdict(record), "group": groups[record.name]}) for record, _ in rows]
-
-
-def _map(
-    pool: ThreadPoolExecutor, folder: Path, readers: dict[str, Reader], names: Sequence[str]
-) -> Iterable[tuple[Record, np.ndarray]]:
-    return pool.map(lambda name: _write_one(folder, name, readers[name]), names)
 
 
 def _write_one(folder: Path, name: str, reader: Reader) -> tuple[Record, np.ndarray]:
@@ -149,12 +148,16 @@ def _write_one(folder: Path, name: str, reader: Reader) -> tuple[Record, np.ndar
     # Three equal channels cost nothing in lossless WebP, which has no single-channel form.
     bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.ndim == 2 else cv2.COLOR_RGB2BGR)
     objects = int(labels.max())
+    if max(bgr.shape) > WEBP_LIMIT:
+        raise DataError(f"Image {name} is wider or higher than {WEBP_LIMIT} px: use FolderDataModule for such images.")
     # A quality above 100 asks OpenCV for the lossless form.
     _write(folder / f"{name}.webp", cv2.imencode(".webp", bgr, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes())
     if objects < 2**16:
         _write(folder / f"{name}.labels.png", cv2.imencode(".png", labels.astype(np.uint16))[1].tobytes())
     else:
-        tifffile.imwrite(folder / f"{name}.labels.tif", labels.astype(np.uint32), compression="zlib")
+        tiff = io.BytesIO()
+        tifffile.imwrite(tiff, labels.astype(np.uint32), compression="zlib")
+        _write(folder / f"{name}.labels.tif", tiff.getvalue())
     kept = pixels[..., 0] if grey and pixels.ndim == 3 else pixels
     record = Record(
         name=name,

@@ -2,14 +2,16 @@
 
 import hashlib
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from datamodules.base import Item, LabelImageDataModule
-from datamodules.reading import IMAGE_SUFFIXES, Pixels, read_bytes, read_image, read_labels
+from datamodules.reading import IMAGE_SUFFIXES, TIFF_SUFFIXES, Pixels, read_bytes, read_image, read_labels
 from datamodules.sample import DataError, LabelImage
 from datamodules.splits import Member, split
+
+# Lossless ones: JPEG would blur the numbers.
+LABEL_SUFFIXES = {".png", ".bmp", *TIFF_SUFFIXES}
 
 
 class FolderDataModule(LabelImageDataModule):
@@ -76,21 +78,29 @@ def _images(root: Path) -> list[tuple[str, Path]]:
     folder = root / "images" if (root / "images").is_dir() else root
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}: expected {root}/images and {root}/labels.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
+    files = _files(folder, IMAGE_SUFFIXES)
+    if not files:
         raise DataError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}): put the images there.")
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    for first, second in pairwise(names):
-        if first == second:
-            raise DataError(f"{folder} holds two images named {first}, of different types: rename or remove one.")
-    return list(zip(names, paths, strict=True))
+    return sorted(files.items())
+
+
+def _files(folder: Path, suffixes: set[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        # Hidden files are what macOS and editors leave behind.
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
+            if name in files:
+                raise DataError(f"{folder} holds two files named {name}, of different types: rename or remove one.")
+            files[name] = path
+    return files
 
 
 def _pairs(root: Path) -> list[Item]:
     folder = root / "labels"
     if not (root / "images").is_dir() or not folder.is_dir():
         raise DataError(f"{root} is not laid out as images/ and labels/: make both folders, with files of equal names.")
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.*"))}
+    files = _files(folder, LABEL_SUFFIXES)
     items = []
     for name, path in _images(root):
         if name not in files:

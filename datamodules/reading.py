@@ -18,8 +18,6 @@ IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES}
 
 Pixels = NDArray[Any]
 
-_TIFFFILE_COMPRESSIONS = {tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE}
-
 # Pillow takes a large microscope slide for an attack.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -44,7 +42,10 @@ def decode_image(data: bytes, name: str) -> Pixels:
     # The decoders report damage by many types (SyntaxError, struct.error, zlib.error, cv2.error, TiffFileError).
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{name} cannot be read ({reason}): the file is damaged or cut short; copy it again.") from None
+        raise DataError(
+            f"{name} cannot be read ({reason}): the file is damaged, cut short or of an unknown kind; copy it again, "
+            "or save it as PNG if other programs open it."
+        ) from None
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim == 3 and pixels.shape[2] == 4:
@@ -58,13 +59,16 @@ def decode_image(data: bytes, name: str) -> Pixels:
 
 def _decode_tiff(data: bytes) -> Pixels:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        # Without a further package tifffile knows few compressions; OpenCV knows LZW and JPEG.
-        if file.pages.first.compression not in _TIFFFILE_COMPRESSIONS:
-            return _decode_opencv(data)
         series = file.series[0]
-        # Planar RGB is stored channel first; a stack of three planes is no colour image.
-        planar = series.axes in ("SYX", "CYX") and series.shape[0] in (3, 4)
-        return np.moveaxis(series.asarray(), 0, -1) if planar else np.asarray(series.asarray())
+        try:
+            pixels = np.asarray(series.asarray())
+        except ValueError as error:
+            # Without a further package tifffile knows few compressions; OpenCV knows LZW too, but first pages only.
+            if "imagecodecs" not in str(error) or (pixels := _decode_opencv(data)).shape != series.shape:
+                raise
+    # Planar RGB is stored channel first; a stack of three planes is no colour image.
+    planar = series.axes in ("SYX", "CYX") and series.shape[0] in (3, 4)
+    return np.moveaxis(pixels, 0, -1) if planar else pixels
 
 
 def _decode_other(data: bytes) -> Pixels:
@@ -102,9 +106,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror or error}): check the path and who may read it."
-        ) from None
+        raise DataError(f"{path} cannot be read ({error.strerror}): check the path and who may read it.") from None
 
 
 def read_labels(path: Path) -> LabelImage:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import threading
 import zipfile
+import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -54,8 +55,8 @@ class Archive:
             raise DataError(f"{path} is no readable zip archive ({error}): download it again.") from None
         self._lock = threading.Lock()
         for name in self._zip.namelist():
-            parts = PurePosixPath(name.replace("\\", "/"))
-            if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+            inside = PurePosixPath(name.replace("\\", "/"))
+            if inside.is_absolute() or ".." in inside.parts or ":" in "".join(inside.parts[:1]):
                 raise DataError(
                     f"{path} holds an entry that climbs out of the folder ({name}): do not trust it; get the archive "
                     "from its public address."
@@ -68,7 +69,8 @@ class Archive:
         try:
             with self._lock:
                 return self._zip.read(name)
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        # RuntimeError: encrypted, or of a compression that zipfile does not know.
+        except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
             raise DataError(f"{self.path}: {name} is damaged ({error}); download the archive again.") from None
 
 
@@ -173,23 +175,22 @@ class SolutionTable:
     """The run lengths of ``stage1_solution.csv``; rows whose Usage is ``Ignored`` are left out.
 
     Raises:
-        DataError: the file is missing or has no ``ImageId`` and ``EncodedPixels`` columns.
+        DataError: the file is missing, is no table, or has no ``ImageId`` and ``EncodedPixels`` columns.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.codes: dict[str, list[str]] = defaultdict(list)
         try:
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     if row.get("Usage") != "Ignored":
-                        self.codes[row["ImageId"]].append(row["EncodedPixels"])
+                        # A row that is cut short lacks its code.
+                        self.codes[row["ImageId"]].append(row["EncodedPixels"] or "")
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-        except KeyError as error:
-            raise DataError(
-                f"{path} has no column {error}: expected ImageId,EncodedPixels,Height,Width,Usage."
-            ) from None
+            raise DataError(f"{path} cannot be read ({error.strerror}): put the table there.") from None
+        except (KeyError, ValueError, csv.Error):
+            raise DataError(f"{path} is no table of ImageId,EncodedPixels,Height,Width,Usage: get it again.") from None
 
     def read_labels(self, name: str, size: tuple[int, int]) -> LabelImage:
         """The label image of one image; ids follow the order of the rows.

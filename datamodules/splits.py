@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,13 +77,20 @@ def _order(seed: int, group: str) -> str:
 
 
 def write_manifest(path: Path, members: Sequence[Member], parts: Mapping[str, Sequence[str]], seed: int) -> None:
-    """Records a split with the SHA-256 of every image's pixels, atomically."""
+    """Records a split with the SHA-256 of every image's pixels, atomically.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     digests = {member.name: member.digest for member in members}
     content = {"seed": seed, "parts": {part: {name: digests[name] for name in names} for part, names in parts.items()}}
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}): choose another cache_dir.") from None
 
 
 def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]:
@@ -93,20 +100,28 @@ def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]
         the names of each part.
 
     Raises:
-        DataError: the file is no split manifest, names an unknown image, or an image's pixels differ.
+        DataError: the file is missing, is no split manifest, names an unknown image or one image twice, or an image's
+            pixels differ.
     """
     try:
-        parts: dict[str, dict[str, str]] = json.loads(path.read_text())["parts"]
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(path.read_text())["parts"]
+        parts = {part: dict(names) for part, names in content.items()}
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): name a split manifest that exists.") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(
             f"{path} is no split manifest: expected JSON with 'parts'; delete it to have it made again."
         ) from None
     digests = {member.name: member.digest for member in members}
-    for names in parts.values():
-        for name, digest in names.items():
-            if digests.get(name) != digest:
-                what = "is not in the data" if name not in digests else "has other pixels than when the split was made"
-                raise DataError(f"{path}: image {name} {what}; use the data of that split, or make a new split.")
+    listed = Counter(name for names in parts.values() for name in names)
+    for name, digest in (entry for names in parts.values() for entry in names.items()):
+        problem = ""
+        if digests.get(name) != digest:
+            problem = "has other pixels than when the split was made" if name in digests else "is not in the data"
+        elif listed[name] > 1:
+            problem = "is in two parts"
+        if problem:
+            raise DataError(f"{path}: image {name} {problem}; use the data of that split, or make a new split.")
     return {part: list(names) for part, names in parts.items()}
 
 

@@ -1,12 +1,8 @@
 """From original pixels to the network's input: channels, normalisation, size and augmentation, in this order."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-# Albumentations asks the network for its newest version on import, which stalls on a cluster node.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
 import cv2
@@ -27,9 +23,10 @@ class ScaleToUnit:
     def __call__(self, pixels: Pixels) -> Image:
         if np.issubdtype(pixels.dtype, np.integer):
             return (pixels / np.float32(np.iinfo(pixels.dtype).max)).astype(np.float32)
-        if not np.isfinite(pixels).all() or pixels.min() < 0 or pixels.max() > 1:
+        _check_finite(pixels)
+        if pixels.min() < 0 or pixels.max() > 1:
             raise DataError(
-                f"Float pixels from {pixels.min():g} to {pixels.max():g} are outside [0, 1]: use the normalisation "
+                f"float pixels from {pixels.min():g} to {pixels.max():g} are outside [0, 1]: use the normalisation "
                 "datamodules.transforms.PercentileNormalize."
             )
         return pixels.astype(np.float32)
@@ -47,11 +44,15 @@ class PercentileNormalize:
     high: float = 99.8
 
     def __call__(self, pixels: Pixels) -> Image:
-        if not np.isfinite(pixels).all():
-            raise DataError("The image holds values that are not finite (NaN or infinity): repair or remove it.")
+        _check_finite(pixels)
         low, high = np.percentile(pixels, [self.low, self.high])
         # A constant image has no contrast to stretch: all zero.
-        return np.clip((pixels - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+        return np.clip((pixels - low) / ((high - low) or 1.0), 0, 1).astype(np.float32)
+
+
+def _check_finite(pixels: Pixels) -> None:
+    if not np.isfinite(pixels).all():
+        raise DataError("the image holds values that are not finite (NaN or infinity): repair or remove it.")
 
 
 def to_channels(image: Image, channels: int) -> Image:
@@ -71,6 +72,7 @@ class Preparation:
         image_size: height and width to resize to, px; None keeps each image's own.
         augmentations: random transforms of Albumentations; only in training.
         min_area: slivers that a warp or a crop leaves below this are dropped, px.
+        originals: whether samples carry the original pixels and annotation, which only evaluation needs.
     """
 
     channels: int
@@ -78,6 +80,7 @@ class Preparation:
     image_size: tuple[int, int] | None
     augmentations: albumentations.Compose | None = None
     min_area: int = 1
+    originals: bool = True
 
     def __call__(self, name: str, kind: str, pixels: Pixels, labels: LabelImage | None) -> Sample:
         """Prepares one image.
@@ -105,17 +108,17 @@ class Preparation:
             image, target = resize(image, target, self.image_size)
         if self.augmentations:
             image, target = augment(self.augmentations, image, target)
-        training = self.augmentations is not None
+        warped = self.augmentations is not None
         if target is not None:
-            target = relabel(target, self.min_area if training else 1, split=training)
+            target = relabel(target, self.min_area if warped else 1, split=warped)
         return Sample(
             name=name,
             image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
             size=pixels.shape[:2],
             labels=None if target is None else torch.from_numpy(target),
             kind=kind,
-            source=pixels,
-            truth=None if labels is None else torch.from_numpy(relabel(labels)),
+            source=pixels if self.originals else None,
+            truth=torch.from_numpy(relabel(labels)) if self.originals and labels is not None else None,
         )
 
 

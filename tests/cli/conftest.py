@@ -1,3 +1,4 @@
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Types ``python -m cli ...`` in an empty folder; returns the exit code."""
     monkeypatch.chdir(tmp_path)
+    # Lightning's handlers hold the stream that pytest had captured when they were made, and closed since.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
 
     def type_in(*args: object) -> int:
         monkeypatch.setattr(sys, "argv", ["cli", *map(str, args)])
