@@ -1,0 +1,27 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from datamodules.dsb2018 import DSB2018DataModule
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_dsb2018() -> Path:
+    """The archives and the table of the Data Science Bowl 2018."""
+    folders = [Path(os.environ["KARYON_DATA"])] if "KARYON_DATA" in os.environ else []
+    folders.append(ROOT.parent / "shared" / "data")
+    for folder in folders:
+        if (folder / "dsb2018").is_dir():
+            return folder / "dsb2018"
+    pytest.skip(f"No real data: there is no dsb2018 in {' or '.join(map(str, folders))}; set KARYON_DATA.")
+
+
+@pytest.fixture(scope="session")
+def real_cache_dir(real_dsb2018: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The label-image caches of the real data, built once a session; takes a minute or two."""
+    folder = tmp_path_factory.mktemp("real") / "cache"
+    DSB2018DataModule(root=real_dsb2018, cache_dir=folder).prepare_data()
+    return folder

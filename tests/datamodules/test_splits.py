@@ -1,0 +1,171 @@
+"""Splits: whole, stratified, repeatable, and never with one field of view on both sides."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datamodules.reading import pixel_digest
+from datamodules.splits import Member, duplicate_groups, read_manifest, split, write_manifest
+
+FRACTIONS = {"val": 0.2, "test": 0.1, "train": 0.7}
+STRATA = {"fluorescence": 0.7, "purple": 0.2, "brightfield": 0.1}
+
+
+def members(count: int, group: int = 1) -> list[Member]:
+    """Images of three strata; ``group`` neighbours share a field of view."""
+    rng = np.random.default_rng(0)
+    strata = rng.choice(list(STRATA), count, p=list(STRATA.values()))
+    return [Member(f"{i:04d}", pixel_digest(np.array([i])), strata[i // group], f"g{i // group}") for i in range(count)]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 12)), max_size=60), st.integers(0, 2**32))
+def test_a_split_is_complete_disjoint_stratified_and_keeps_groups_whole(
+    images: list[tuple[str, int]], seed: int
+) -> None:
+    everything = [Member(str(i), "", stratum, f"{stratum}{group}") for i, (stratum, group) in enumerate(images)]
+    parts = split(everything, FRACTIONS, seed)
+    assert list(parts) == list(FRACTIONS)
+    assert sorted(name for names in parts.values() for name in names) == sorted(member.name for member in everything)
+    part_of = {name: part for part, names in parts.items() for name in names}
+    sides: dict[str, set[str]] = {}
+    for member in everything:
+        sides.setdefault(member.group, set()).add(part_of[member.name])
+    assert all(len(side) == 1 for side in sides.values())
+    for stratum in "abc":
+        inside = [member for member in everything if member.stratum == stratum]
+        largest = max(Counter(member.group for member in inside).values(), default=0)
+        held_out = sum(part_of[member.name] == "val" for member in inside)
+        assert abs(held_out - FRACTIONS["val"] * len(inside)) < max(largest, 1)
+
+
+def test_without_duplicates_every_share_is_right_to_the_image() -> None:
+    everything = members(670)
+    parts = split(everything, FRACTIONS, seed=42)
+    for stratum in STRATA:
+        names = {member.name for member in everything if member.stratum == stratum}
+        for part, fraction in FRACTIONS.items():
+            assert abs(len(names & set(parts[part])) - fraction * len(names)) <= 1
+
+
+def test_a_group_that_spans_two_types_stays_together() -> None:
+    everything = [Member(f"{i}{kind}", "", kind, f"g{i}") for i in range(20) for kind in ("grey", "colour")]
+    parts = split(everything, {"val": 0.3, "train": 0.7}, seed=0)
+    part_of = {name: part for part, names in parts.items() for name in names}
+    assert all(part_of[f"{i}grey"] == part_of[f"{i}colour"] for i in range(20)) and parts["val"]
+
+
+def test_a_split_follows_its_seed_alone() -> None:
+    everything = members(100)
+    assert split(everything, FRACTIONS, 1) == split(everything[::-1], FRACTIONS, 1)
+    assert split(everything, FRACTIONS, 1) != split(everything, FRACTIONS, 2)
+
+
+def test_one_more_image_moves_few_others() -> None:
+    everything = [Member(f"{i:04d}", "", "a", str(i)) for i in range(200)]
+    before = set(split(everything[1:], FRACTIONS, 1)["val"])
+    after = set(split(everything, FRACTIONS, 1)["val"])
+    assert len(before ^ after) <= 2
+
+
+@pytest.mark.parametrize("fractions", [{"val": 0.2, "train": 0.7}, {"val": 1.2, "train": -0.2}])
+def test_fractions_that_are_no_shares_are_refused(fractions: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="shares that sum to 1"):
+        split(members(10), fractions, 1)
+
+
+def test_a_share_of_nothing_stays_empty() -> None:
+    parts = split(members(10), {"val": 0.0, "test": 0.0, "train": 1.0}, 1)
+    assert (len(parts["val"]), len(parts["test"]), len(parts["train"])) == (0, 0, 10)
+
+
+def test_duplicates_are_found_though_saved_brighter_noisier_or_inverted_in_order() -> None:
+    rng = np.random.default_rng(0)
+    fields = rng.random((4, 16, 16))
+    thumbnails = [
+        fields[0],
+        fields[1],
+        0.5 * fields[0] + 20,
+        fields[2],
+        fields[1] + 0.02 * rng.random((16, 16)),
+        fields[3],
+    ]
+    groups = duplicate_groups(list("abcdef"), thumbnails)
+    assert groups == {"a": "a", "b": "b", "c": "a", "d": "d", "e": "b", "f": "f"}
+
+
+def test_a_chain_of_duplicates_is_one_group() -> None:
+    """a and b are each like c but not like one another; wherever c comes in the order, all three belong together."""
+    rng = np.random.default_rng(0)
+    base, drift = rng.standard_normal((2, 16, 16))
+    chain = {"a": base - 0.15 * drift, "b": base + 0.15 * drift, "c": base}
+    assert duplicate_groups(["a", "b"], [chain["a"], chain["b"]]) == {"a": "a", "b": "b"}
+    for order in ("abc", "acb", "cab"):
+        groups = duplicate_groups(list(order), [chain[name] for name in order])
+        assert set(groups.values()) == {order[0]}
+
+
+def test_images_without_contrast_are_no_duplicates_of_anything() -> None:
+    black, white = np.zeros((16, 16)), np.ones((16, 16))
+    assert duplicate_groups(["a", "b"], [black, white]) == {"a": "a", "b": "b"}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    everything = members(20)
+    path = tmp_path / "splits" / "seed1.json"
+    write_manifest(path, everything, split(everything, FRACTIONS, 1), 1)
+    return path
+
+
+def test_a_manifest_comes_back_and_holds_every_digest(manifest: Path) -> None:
+    everything = members(20)
+    assert read_manifest(manifest, everything) == split(everything, FRACTIONS, 1)
+    content = json.loads(manifest.read_text())
+    digests = {name: digest for names in content["parts"].values() for name, digest in names.items()}
+    assert digests == {member.name: member.digest for member in everything}
+    assert all(len(digest) == 64 for digest in digests.values()) and content["seed"] == 1
+    assert [path.name for path in manifest.parent.iterdir()] == ["seed1.json"], "no temporary file is left"
+
+
+def test_a_manifest_of_other_pixels_is_refused(manifest: Path, refused: Callable) -> None:
+    content = json.loads(manifest.read_text())
+    name = next(iter(content["parts"]["train"]))
+    content["parts"]["train"][name] = "0" * 64
+    manifest.write_text(json.dumps(content))
+    with refused(manifest, name, "other pixels", "new split"):
+        read_manifest(manifest, members(20))
+
+
+def test_a_manifest_of_other_images_is_refused(manifest: Path, refused: Callable) -> None:
+    with refused(manifest, "0019", "is not in the data"):
+        read_manifest(manifest, members(19))
+
+
+def test_a_manifest_with_an_image_on_both_sides_is_refused(manifest: Path, refused: Callable) -> None:
+    content = json.loads(manifest.read_text())
+    name, digest = next(iter(content["parts"]["val"].items()))
+    content["parts"]["train"][name] = digest
+    manifest.write_text(json.dumps(content))
+    with refused(manifest, name, "is in two parts"):
+        read_manifest(manifest, members(20))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"parts": []}', '{"parts": {"val": 3}}', "\xff"])
+def test_what_is_no_manifest_is_refused(text: str, tmp_path: Path, refused: Callable) -> None:
+    (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
+    with refused(tmp_path / "a.json", "no split manifest", "delete it"):
+        read_manifest(tmp_path / "a.json", members(3))
+
+
+def test_a_manifest_that_cannot_be_read_or_written_is_named(tmp_path: Path, refused: Callable) -> None:
+    with refused(tmp_path / "a.json", "No such file", "exists"):
+        read_manifest(tmp_path / "a.json", members(3))
+    (tmp_path / "file").touch()
+    with refused(tmp_path / "file" / "a.json", "cache_dir"):
+        write_manifest(tmp_path / "file" / "a.json", members(3), {"train": ["0000"]}, 1)
