@@ -28,7 +28,7 @@ class Foreground:
 
     def maps(self, output: Tensor, size: tuple[int, int]) -> Tensor:
         """Turns logits (1, h, w) into probabilities (1, H, W) at the original size."""
-        probability = output.float().sigmoid().unsqueeze(0)
+        probability = output.detach().float().sigmoid().unsqueeze(0)
         if probability.shape[-2:] != size:
             probability = functional.interpolate(probability, size=size, mode="bilinear", antialias=True)
         return probability[0]
