@@ -38,6 +38,17 @@ class RunRecord(Callback):
         return self.earlier_s + time.monotonic() - self.start
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_fit(trainer, pl_module, interrupted=trainer.interrupted)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if trainer.state.fn == "fit" and trainer.global_step > 0:
+            self._write_fit(trainer, pl_module, interrupted=True)
+            if trainer.is_global_zero:
+                print(
+                    f"Interrupted in epoch {trainer.current_epoch + 1}; the same command with --ckpt_path last goes on."
+                )
+
+    def _write_fit(self, trainer: Trainer, pl_module: LightningModule, interrupted: bool) -> None:
         record = {
             "fit": {
                 **self._provenance(trainer),
@@ -46,7 +57,7 @@ class RunRecord(Callback):
                 "epochs": trainer.current_epoch,
                 "max_epochs": trainer.max_epochs,
                 "steps": trainer.global_step,
-                "interrupted": trainer.interrupted,
+                "interrupted": interrupted,
                 "precision": str(trainer.precision),
             }
         }

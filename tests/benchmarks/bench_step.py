@@ -1,6 +1,6 @@
 """What ``python -m cli fit`` costs over a bare PyTorch loop: the same network, loss, optimizer, loader and batches.
 
-Run alone on a quiet machine: ``uv run python tests/benchmarks/bench_step.py [CONFIG] [--epochs N]``. Epochs of both kinds
+Run on a quiet machine: ``uv run python tests/benchmarks/bench_step.py [CONFIG] [--epochs N]``. Epochs of both kinds
 alternate in one process; it prints the seconds a step of each and their ratio.
 """
 

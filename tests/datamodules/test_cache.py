@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from datamodules.reading import pixel_digest
 from datamodules.sample import DataError
 
 IMAGES = 60
+ROOT = Path(__file__).parents[2]
 Original = tuple[np.ndarray, np.ndarray]
 
 
@@ -35,7 +37,7 @@ def originals() -> dict[str, Original]:
     colour, grey, grey2 = (draw_nuclei(rng, (40, 56), kind) for kind in ("histology", "fluorescence", "brightfield"))
     noise = rng.integers(0, 256, (33, 47, 3), np.uint8), np.arange(33 * 47, dtype=np.int32).reshape(33, 47)
     plain = grey2[0][..., 0], grey2[1]
-    return {"colour": colour, "grey": grey, "a plain.v2": plain, "Größe 5%, 'x' #1\n": noise}
+    return {"colour": colour, "grey": grey, "a plain.v2": plain, "Größe 5%, 'x' #1": noise}
 
 
 def test_images_and_labels_come_back_unchanged(originals: dict[str, Original], tmp_path: Path) -> None:
@@ -169,9 +171,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def start(folder: Path) -> "subprocess.Popen[str]":
         command = [sys.executable, cache_builder.__file__, str(folder), str(tmp_path / "log"), str(IMAGES)]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-        )
+        pipe = subprocess.PIPE
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
         processes.append(process)
         return process
 
@@ -179,9 +181,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in processes:
         process.kill()
         process.communicate()
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def go(process: "subprocess.Popen[str]") -> None:
@@ -236,8 +235,8 @@ def test_two_processes_at_once_build_one_cache(start: Start, tmp_path: Path) -> 
     for process in processes:
         go(process)
     while len(lines(tmp_path / "log")) < 8:
+        assert all(process.poll() is None for process in processes), "both are at it: one builds, one waits"
         time.sleep(0.005)
-    assert all(process.poll() is None for process in processes), "both are at it: one builds, one waits"
     for process in processes:
         _, errors = process.communicate(timeout=30)
         assert process.returncode == 0, errors

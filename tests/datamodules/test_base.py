@@ -1,0 +1,169 @@
+"""Loaders, and random states that differ by worker, epoch and process, and repeat with the seed."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import albumentations
+import lightning
+import numpy as np
+import pytest
+import torch
+
+from datamodules.base import Item, LabelImageDataModule
+from datamodules.sample import Batch, DataError
+from datamodules.transforms import PercentileNormalize
+
+ROOT = Path(__file__).parents[2]
+IMAGES = 6
+
+
+def grey(_: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    labels = np.zeros((16, 16), np.int32)
+    labels[4:8, 4:8] = 5
+    return np.full((16, 16), 128, np.uint8), labels
+
+
+def datamodule(rank: int = 0, read: Callable[[], Any] = grey, **kwargs: Any) -> LabelImageDataModule:
+    """Six equal images, each made brighter or darker by an amount that tells one augmentation from another."""
+    arguments = {"augmentations": [albumentations.RandomBrightnessContrast(p=1)], "batch_size": 1, **kwargs}
+    data = LabelImageDataModule(**arguments)
+    for part in data.items:
+        data.items[part] = [Item(f"{part}{i}", "fluorescence", read) for i in range(IMAGES)]
+    data.trainer = SimpleNamespace(global_rank=rank)  # type: ignore[assignment]
+    return data
+
+
+def brightness(seed: int, epochs: int = 2, **kwargs: Any) -> list[list[float]]:
+    """What each image of each epoch was made into, in the order of the batches."""
+    lightning.seed_everything(seed, verbose=False)
+    loader = datamodule(**kwargs).train_dataloader()
+    return [[float(batch.image.mean()) for batch in loader] for _ in range(epochs)]
+
+
+def flat(epochs: list[list[float]]) -> list[float]:
+    return [value for epoch in epochs for value in epoch]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_two_images_are_augmented_alike_and_a_seed_repeats_them_all(workers: int) -> None:
+    """With two workers, batches come from each in turn; a state copied into both would show every value twice."""
+    first = brightness(1, num_workers=workers)
+    assert len(flat(first)) == 2 * IMAGES == len(set(flat(first))), "workers and epochs differ"
+    assert brightness(1, num_workers=workers) == first
+    other = brightness(2, epochs=1, num_workers=workers)
+    assert not set(flat(other)) & set(flat(first))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_processes_of_one_seed_augment_differently(workers: int) -> None:
+    ranks = [brightness(1, epochs=1, num_workers=workers, rank=rank) for rank in (0, 1)]
+    assert len(set(flat(ranks[0]) + flat(ranks[1]))) == 2 * IMAGES
+
+
+def test_workers_that_end_with_their_epoch_do_not_begin_anew() -> None:
+    """Lightning may reload the loaders between epochs."""
+    lightning.seed_everything(1, verbose=False)
+    data = datamodule(num_workers=1)
+    epochs = [[float(batch.image.mean()) for batch in data.train_dataloader()] for _ in range(2)]
+    assert len(set(flat(epochs))) == 2 * IMAGES
+
+
+def test_training_is_shuffled_and_evaluation_is_not() -> None:
+    data = datamodule(num_workers=0)
+    orders = []
+    for seed in (1, 1, 2):
+        lightning.seed_everything(seed, verbose=False)
+        orders.append([batch.names[0] for batch in data.train_dataloader()])
+    names = [f"train{i}" for i in range(IMAGES)]
+    assert orders[0] == orders[1] != orders[2] and sorted(orders[2]) == names
+    for part, loader in {"val": data.val_dataloader(), "test": data.test_dataloader()}.items():
+        assert [batch.names for batch in loader] == [[f"{part}{i}"] for i in range(IMAGES)]
+
+
+def test_only_evaluation_carries_originals_and_only_training_is_augmented() -> None:
+    data = datamodule(num_workers=0)
+    trained: Batch = next(iter(data.train_dataloader()))
+    assert trained.sources == [None] and trained.truths == [None]
+    assert trained.labels is not None and int(trained.labels.max()) == 1
+    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        batch: Batch = next(iter(loader))
+        assert batch.sources[0] is not None and batch.truths[0] is not None
+        assert torch.allclose(batch.image, torch.tensor(128 / 255)) and batch.kinds == ["fluorescence"]
+
+
+def test_batches_have_the_sizes_channels_and_values_asked_for() -> None:
+    normalization = PercentileNormalize()
+    data = datamodule(
+        channels=1, image_size=(8, 12), normalization=normalization, batch_size=4, eval_batch_size=3, num_workers=0
+    )
+    assert [len(batch) for batch in data.train_dataloader()] == [4, 2]
+    assert [len(batch) for batch in data.val_dataloader()] == [3, 3]
+    batch: Batch = next(iter(data.val_dataloader()))
+    assert batch.image.shape == (3, 1, 8, 12) and batch.sizes == [(16, 16)] * 3
+    assert data.preparation.normalization is data.train_preparation.normalization is normalization
+    assert datamodule(image_size=8).preparation.image_size == (8, 8)
+
+
+def test_slivers_are_dropped_in_training_alone() -> None:
+    data = datamodule(min_area=17, num_workers=0)
+    assert int(next(iter(data.train_dataloader())).labels.max()) == 0
+    assert int(next(iter(data.val_dataloader())).labels.max()) == 1
+
+
+def test_without_augmentations_training_images_are_as_they_are() -> None:
+    data = datamodule(augmentations=None, num_workers=0, min_area=17)
+    batch: Batch = next(iter(data.train_dataloader()))
+    assert torch.allclose(batch.image, torch.tensor(128 / 255))
+    assert batch.labels is not None and int(batch.labels.max()) == 1
+
+
+def test_two_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="channels is 2: expected 1 or 3"):
+        LabelImageDataModule(channels=2)
+
+
+def test_an_empty_part_is_refused(refused: Callable[..., Any]) -> None:
+    data = datamodule()
+    data.items["val"] = []
+    with refused("LabelImageDataModule", "'val'", "fractions"):
+        data.val_dataloader()
+
+
+def unreadable() -> tuple[np.ndarray, np.ndarray]:
+    raise DataError("a.png is empty: copy it again.")
+
+
+def test_the_sentence_of_a_worker_is_the_last_line_of_its_error() -> None:
+    with pytest.raises(DataError) as caught:
+        next(iter(datamodule(read=unreadable, num_workers=1).train_dataloader()))
+    assert str(caught.value).strip().splitlines()[-1].endswith("a.png is empty: copy it again.")
+
+
+def test_images_of_mixed_sizes_need_a_crop(refused: Callable[..., Any]) -> None:
+    sizes = iter([(16, 16), (16, 20)] * IMAGES)
+
+    def read() -> tuple[np.ndarray, None]:
+        return np.zeros(next(sizes), np.uint8), None
+
+    with refused("different sizes", "(3, 16, 16)", "(3, 16, 20)", "image_size"):
+        next(iter(datamodule(read=read, batch_size=2, num_workers=0).train_dataloader()))
+    crop = [albumentations.RandomCrop(height=12, width=12)]
+    data = datamodule(read=read, batch_size=2, num_workers=0, augmentations=crop)
+    assert all(batch.image.shape == (2, 3, 12, 12) and batch.labels is None for batch in data.train_dataloader())
+
+
+def test_nothing_is_asked_of_the_network_on_import() -> None:
+    """Albumentations looks for a newer version of itself while it is imported."""
+    code = (
+        "import os, urllib.request\n"
+        "os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None)\n"
+        "urllib.request.OpenerDirector.open = lambda *_, **__: os._exit(3)\n"
+        "import datamodules.base, albumentations\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    control = code.replace("datamodules.base, ", "")
+    assert subprocess.run([sys.executable, "-c", control], cwd=ROOT, check=False).returncode == 3
