@@ -33,6 +33,8 @@ class RunRecord(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.start = time.monotonic()
+        # Now, because the checkout may move on while the run goes on with what it has loaded.
+        self.commit = commit()
 
     def _elapsed(self) -> float:
         return self.earlier_s + time.monotonic() - self.start
@@ -85,7 +87,7 @@ class RunRecord(Callback):
         return {
             "command": "python -m cli " + shlex.join(sys.argv[1:]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit(),
+            "commit": self.commit,
             "seed": int(os.environ.get("PL_GLOBAL_SEED", -1)),
             "hardware": hardware(trainer),
             "wall_s": round(self._elapsed() if trainer.state.fn == "fit" else time.monotonic() - self.start, 1),
