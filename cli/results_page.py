@@ -15,6 +15,8 @@ FIGURES = {
     "miou": "mIoU",
     "iou": "IoU",
     "accuracy": "accuracy",
+    "val/accuracy": "validation accuracy",
+    "val/miou": "validation mIoU",
     "v_rand": "V_rand",
     "v_info": "V_info",
 }

@@ -27,15 +27,20 @@ class Run:
         id: that of a system, or a name of its own.
         fit: the record of the training, None where there is none.
         test: the record of the test.
+        val: the record of a validation after the training, None where there is none.
     """
 
     id: str
     fit: dict[str, Any] | None
     test: dict[str, Any]
+    val: dict[str, Any] | None = None
 
     def metric(self, name: str) -> float | None:
-        """A figure of the test, by the name that follows ``test/``; None where the run has no such figure."""
-        value: float | None = self.test["metrics"].get(f"test/{name}")
+        """A figure of the test, by the name that follows ``test/``, or one of ``val/``; None where there is none."""
+        validation = self.val["metrics"] if self.val else {}
+        value: float | None = {**self.test["metrics"], **validation}.get(
+            name if name.startswith("val/") else f"test/{name}"
+        )
         return None if value is None or math.isnan(value) else value
 
 
@@ -99,10 +104,12 @@ def read_run(path: Path, run_id: str | None = None) -> Run:
         DataError: the file is missing, no record or without a test, or the run has no usable name.
     """
     record = _read_json(path)
-    fit, test = record.get("fit"), record.get("test")
+    fit, test, val = record.get("fit"), record.get("test"), record.get("val")
     if test is None:
         raise DataError(f"{path} has no test section: test the run first (python -m cli test --config ...).")
-    missing = _missing("test", test, TEST) + (_missing("fit", fit, FIT) if fit is not None else [])
+    missing = _missing("test", test, TEST)
+    missing += _missing("fit", fit, FIT) if fit is not None else []
+    missing += _missing("val", val, TEST) if val is not None else []
     if missing:
         raise DataError(
             f"{path} is no record of a run, it lacks {', '.join(missing)}: give the file as the test left it."
@@ -110,7 +117,7 @@ def read_run(path: Path, run_id: str | None = None) -> Run:
     run_id = run_id or run_name(Path(test["checkpoint"]))
     if run_id is None or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_id):
         raise DataError(f"{path} does not tell what to call the run: name it with --as ID (letters, digits, . _ -).")
-    return Run(run_id, fit, test)
+    return Run(run_id, fit, test, val)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ class RunRecord(Callback):
     """Writes ``record.json``: after fit into the run's folder, after validate or test beside their outputs.
 
     The time of a run that was resumed is the sum of its parts. A record of validation or test includes that of the
-    training, where it is found beside the checkpoint.
+    training and of `validate`, where they are found beside the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -77,8 +77,9 @@ class RunRecord(Callback):
         record: dict[str, Any] = {}
         if checkpoint:
             folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-            if (folder / "record.json").exists():
-                record["fit"] = json.loads((folder / "record.json").read_text()).get("fit")
+            for earlier in (folder / "validate" / "record.json", folder / "record.json"):
+                if earlier.exists():
+                    record |= json.loads(earlier.read_text())
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(f"{stage}/")}
         record[stage] = {**self._provenance(trainer), "checkpoint": str(checkpoint), "metrics": metrics}
         self._write(trainer, record)

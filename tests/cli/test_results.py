@@ -85,7 +85,7 @@ def test_without_records_every_system_waits(place: Path) -> None:
 def test_a_measured_figure_stands_in_its_row_and_nowhere_else(place: Path) -> None:
     metrics = {"accuracy": 0.97123, "miou": 0.84567, "dsb_score": 0.35189, "dsb_score/fluorescence": 0.45678}
     page = run_results(place, write(place, made_up("r3-unet", metrics)))
-    assert row(page, "r3-unet")[3:] == ["0.97", "0.9712", "0.81"]
+    assert row(page, "r3-unet")[3:] == ["0.97", "0.9712", "0.81", "-"]
     assert row(page, "r3-unet", 1) == ["`r3-unet`", "0.3519", "0.8457", "0.9712"]
     assert row(page, "r3-unet", 2) == ["`r3-unet`", "0.4568"]
     assert "not yet" in row(page, "r3-simple-cnn") and "not yet" in row(page, "r2-unet")
@@ -294,3 +294,11 @@ def test_the_command_line_helps() -> None:
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for option in ("RECORD", "--as", "--results_dir", "--output"):
         assert option in printed
+
+
+def test_validation_figures_stand_beside_those_of_the_test(place: Path) -> None:
+    record = made_up("r3-unet", {"accuracy": 0.9, "dsb_score": 0.3})
+    record["val"] = {**record["test"], "metrics": {"val/accuracy": 0.9871, "val/miou": 0.8765}}
+    page = run_results(place, write(place, record))
+    assert row(page, "r3-unet")[-1] == "0.8765"
+    assert "0.9871" in row(page, "r3-unet", 1)

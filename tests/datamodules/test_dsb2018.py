@@ -93,7 +93,7 @@ def test_pinned_content_needs_no_originals_once_it_is_cached(archives: Path, man
     data.prepare_data()
     for stage in ("fit", "test", "predict"):
         data.setup(stage)
-    assert {part: len(items) for part, items in data.items.items()} == {"train": 10, "val": 2, "test": 5, "predict": 5}
+    assert {part: len(items) for part, items in data.items.items()} == {"train": 9, "val": 3, "test": 5, "predict": 5}
 
 
 def test_a_changed_annotation_of_own_test_images_is_not_taken_from_an_old_cache(own: Path, tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_setup_serves_every_stage(archives: Path, cache_dir: Path) -> None:
     assert sorted(path.name for path in (cache_dir / "splits").iterdir())
     names = [name for batch in data.train_dataloader() for name in batch.names]
     held_out = [name for batch in data.val_dataloader() for name in batch.names]
-    assert len(names) == 10 and len(held_out) == 2 and not set(names) & set(held_out)
+    assert len(names) == 9 and len(held_out) == 3 and not set(names) & set(held_out)
     data.setup("test")
     for batch in data.test_dataloader():
         assert batch.image.shape == (1, 3, 32, 32) and batch.kinds[0] in ("fluorescence", "brightfield", *PURPLE)
