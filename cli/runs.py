@@ -18,7 +18,7 @@ def find_checkpoint(runs_dir: Path, name: str, which: str) -> Path | None:
         which: ``best`` or ``last``.
     """
     found = (runs_dir / name).glob(f"version_*/checkpoints/{which}.ckpt")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return max(found, key=lambda path: int(run_folder(path).name.removeprefix("version_")), default=None)
 
 
 def run_folder(checkpoint: Path) -> Path:

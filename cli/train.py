@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
+from rich.table import Table
 
 from cli.runs import check_fits, find_checkpoint, resolve_trained, run_folder, unused
 from datamodules.sample import DataError
@@ -159,15 +160,20 @@ class KaryonCLI(LightningCLI):
 
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
-            Console().print(result_table(self.trainer.callback_metrics, "test"))
+            show(result_table(self.trainer.callback_metrics, "test"))
             print(f"Everything is in {self.trainer.log_dir}")
 
     def after_validate(self) -> None:
         if self.trainer.is_global_zero:
-            Console().print(result_table(self.trainer.callback_metrics, "val"))
+            show(result_table(self.trainer.callback_metrics, "val"))
 
     def after_predict(self) -> None:
         print(f"Everything is in {self.trainer.log_dir}")
+
+
+def show(table: Table) -> None:
+    """Prints a table, in a log file at its full width."""
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def offline_without_account() -> None:

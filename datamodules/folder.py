@@ -45,7 +45,8 @@ class FolderDataModule(LabelImageDataModule):
     ) -> None:
         super().__init__(**kwargs)
         self.root = Path(root)
-        self.fractions = {"val": val_fraction, "test": test_fraction, "train": 1 - val_fraction - test_fraction}
+        held_out = {"val": val_fraction} if test_root else {"val": val_fraction, "test": test_fraction}
+        self.fractions = {**held_out, "train": 1 - sum(held_out.values())}
         self.test_root = Path(test_root) if test_root else None
         self.predict_root = Path(predict_root) if predict_root else self.root
         self.split_seed = split_seed

@@ -106,7 +106,7 @@ def relabel(labels: LabelImage, min_area: int = 1, split: bool = False) -> NDArr
             or a crop has torn it apart.
 
     Returns:
-        int64 (H, W); objects keep their order.
+        int64 (H, W); objects keep their order, or, split, come row by row.
 
     >>> relabel(np.array([[7, 7, 0], [0, 0, 3]]))
     array([[2, 2, 0],

@@ -87,9 +87,9 @@ def test_every_format_arrives_exactly(name: str, channels: int, root: Path) -> N
             png(target, pixels)
         else:
             tifffile.imwrite(target, pixels, **options)
-    data = module(root, channels=channels)
-    data.setup("fit")
-    batch: Batch = next(iter(data.val_dataloader()))
+    data = module(root, channels=channels, test_root=root)
+    data.setup("test")
+    batch: Batch = next(iter(data.test_dataloader()))
     expected = np.moveaxis(pixels, 0, -1) if "planar" in name else pixels
     expected = expected[..., :3].astype(np.float64) if expected.ndim == 3 else expected.astype(np.float64)
     expected /= np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
@@ -133,9 +133,9 @@ def test_identical_files_stay_on_one_side(root: Path) -> None:
 def test_a_test_folder_and_a_prediction_folder_of_their_own(root: Path, tmp_path: Path) -> None:
     other = shutil.copytree(root, tmp_path / "other")
     data = module(root, test_root=other, predict_root=other / "images")
-    for stage in ("fit", "test", "predict"):
+    for stage in ("test", "predict", "fit"):
         data.setup(stage)
-    assert len(data.items["train"]) + len(data.items["val"]) == 10
+    assert len(data.items["train"]) + len(data.items["val"]) == 10, "no share is held out for a test"
     assert len(data.items["test"]) == len(data.items["predict"]) == 10
     batch: Batch = next(iter(data.predict_dataloader()))
     assert batch.labels is None and batch.sources[0] is not None and batch.truths == [None]
@@ -155,7 +155,7 @@ def test_subfolders_dots_and_hidden_files(root: Path) -> None:
         (root / folder / "folder.tif").mkdir()
     data = module(root)
     data.setup("fit")
-    assert "deep er/ä/x.v2 (1)" in names(data, "train") + names(data, "val")
+    assert "deep er/ä/x.v2 (1)" in names(data, "train") + names(data, "val") + names(data, "test")
     assert sum(map(len, data.items.values())) == 11
     for loader in (data.train_dataloader(), data.val_dataloader()):
         assert all(batch.labels.max() == 3 for batch in loader)
@@ -213,7 +213,7 @@ def test_too_few_images_are_refused(root: Path, refused: Callable) -> None:
 
 
 def test_a_test_without_test_images_is_refused(root: Path, refused: Callable) -> None:
-    data = module(root)
+    data = module(root, test_fraction=0.0)
     data.setup("test")
     with refused("'test'", "fractions"):
         data.test_dataloader()
@@ -236,7 +236,7 @@ def overwrite(root: Path, image: np.ndarray, labels: np.ndarray) -> FolderDataMo
     [
         (GREY8, LABELS[:10], ("0:", "10 x 30 px", "20 x 30", "one size")),
         (FLOAT * 2, LABELS, ("0:", "outside [0, 1]", "PercentileNormalize")),
-        (FLOAT / 0 * 0, LABELS, ("0:", "not finite", "repair or remove")),
+        (FLOAT * np.float32(np.nan), LABELS, ("0:", "not finite", "repair or remove")),
         (GREY8, (LABELS > 0).astype(np.uint8) * 255, ("labels/0.tif", "binary mask", "2 separate")),
         (GREY8, LABELS.astype(np.float32) / 7, ("labels/0.tif", "no object numbers")),
         (GREY8, LABELS.astype(np.int16) - 1, ("labels/0.tif", "no object numbers")),
@@ -244,7 +244,6 @@ def overwrite(root: Path, image: np.ndarray, labels: np.ndarray) -> FolderDataMo
         (np.dstack([GREY8] * 5), LABELS, ("images/0.tif", "(20, 30, 5)", "each plane")),
     ],
 )
-@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore::DeprecationWarning")
 def test_bad_images_and_labels_are_refused(
     image: np.ndarray, labels: np.ndarray, sentence: tuple[str, ...], root: Path, refused: Callable
 ) -> None:
