@@ -33,6 +33,12 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 # Lightning advertises its own services at every start.
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
 
+DESCRIPTION = (
+    "Karyon finds and outlines nuclei and membranes. Begin with: python -m cli fit --config configs/quickstart.yaml. "
+    "Every option can stand in a YAML or on the command line; validate, test and predict take the newest run's best "
+    "checkpoint. Figures of runs become RESULTS.md by: python -m cli results --help."
+)
+
 EVALUATIONS = ("validate", "test", "predict")
 
 
@@ -57,7 +63,7 @@ class KaryonCLI(LightningCLI):
             seed_everything_default=42,
             save_config_callback=SaveConfig,
             auto_configure_optimizers=False,
-            parser_kwargs={"description": __doc__, "prog": "python -m cli"},
+            parser_kwargs={"description": DESCRIPTION, "prog": "python -m cli"},
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

@@ -73,7 +73,7 @@ def _decode_tiff(data: bytes) -> Pixels:
 
 def _decode_other(data: bytes) -> Pixels:
     try:
-        # OpenCV returns the readable part of a cut PNG as if nothing had happened; Pillow checks every chunk.
+        # OpenCV 4 returns the readable part of a cut file as if nothing had happened; Pillow does not.
         with Image.open(io.BytesIO(data)) as image:
             image.verify()
             if image.format != "PNG":

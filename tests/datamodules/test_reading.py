@@ -95,11 +95,14 @@ def test_jpeg_comes_out_in_the_right_colours() -> None:
     assert np.abs(decode_image(pillow(pixels, "JPEG"), "a.jpg").astype(int) - pixels).max() < 5
 
 
-DAMAGEABLE = {"a.png": png(GREY8), "a.tif": tiff(GREY8, compression="zlib"), "b.tif": tiff(RGB8, photometric="rgb")}
-DAMAGEABLE |= {
+DAMAGEABLE = {
+    "a.png": png(GREY8),
+    "a.tif": tiff(GREY8, compression="zlib"),
+    "b.tif": tiff(RGB8, photometric="rgb"),
     "lzw.tif": opencv_tiff(GREY8),
     "a.webp": pillow(GREY8, "WEBP", lossless=True),
     "a.bmp": pillow(GREY8, "BMP"),
+    "a.jpg": pillow(GREY8, "JPEG"),
 }
 
 

@@ -55,7 +55,9 @@ def test_without_duplicates_every_share_is_right_to_the_image() -> None:
 
 def test_a_group_that_spans_two_types_stays_together() -> None:
     everything = [Member(f"{i}{kind}", "", kind, f"g{i}") for i in range(20) for kind in ("grey", "colour")]
+    everything += [Member(f"{i}", "", "grey", f"g{i}") for i in range(20, 60)]
     parts = split(everything, {"val": 0.3, "train": 0.7}, seed=0)
+    assert split(everything[::-1], {"val": 0.3, "train": 0.7}, seed=0) == parts
     part_of = {name: part for part, names in parts.items() for name in names}
     assert all(part_of[f"{i}grey"] == part_of[f"{i}colour"] for i in range(20)) and parts["val"]
 
