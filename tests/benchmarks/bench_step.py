@@ -40,9 +40,10 @@ class BareLoop(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         steps = trainer.num_training_batches
         self.trainer_s.append((time.perf_counter() - self.start) / steps)
-        self.bare_s.append(self.bare_epoch(trainer.train_dataloader) / steps)
+        self.bare_s.append(self.bare_epoch(trainer.train_dataloader))
 
     def bare_epoch(self, loader: Any) -> float:
+        """Seconds a step."""
         start = time.perf_counter()
         self.network.train()
         batch: Batch
@@ -51,7 +52,7 @@ class BareLoop(Callback):
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-        return time.perf_counter() - start
+        return (time.perf_counter() - start) / len(loader)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # The first epoch warms up.

@@ -65,6 +65,7 @@ def small(tiny: Path, tiny_folder: Path) -> Callable[[Path], list[object]]:
                 "[{class_path: albumentations.RandomCrop, init_args: {height: 64, width: 64}}]",
             ]
         args += ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
+        args += ["--trainer.check_val_every_n_epoch", 1]
         return args
 
     return arguments

@@ -122,6 +122,16 @@ def test_labels_follow_a_resized_image(size: tuple[int, int]) -> None:
     assert new.max() == 20 and sample.size == (128, 160)
 
 
+def test_a_smaller_image_is_made_of_area_means_and_a_larger_one_of_no_new_extremes() -> None:
+    pixels = RNG.random((8, 12, 3), np.float32)
+    small, _ = resize(pixels, None, (2, 3))
+    assert np.allclose(small, pixels.reshape(2, 4, 3, 4, 3).mean((1, 3)), atol=1e-6)
+    large, _ = resize(pixels, None, (16, 24))
+    assert pixels.min() <= large.min() and large.max() <= pixels.max()
+    # Half a pixel from each edge, two pixels of the result lie a quarter to each side of one of the original.
+    assert np.allclose(large[1, 1], 0.75**2 * pixels[0, 0] + 0.1875 * (pixels[0, 1] + pixels[1, 0]) + pixels[1, 1] / 16)
+
+
 def test_resizing_keeps_the_channels_and_huge_numbers() -> None:
     labels = np.full((8, 8), 70_000, np.int32)
     image, new = resize(RNG.random((8, 8, 1), np.float32), labels, (5, 4))
