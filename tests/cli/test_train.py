@@ -27,7 +27,7 @@ def test_quickstart_ends_with_a_table_and_says_where_everything_is(
 ) -> None:
     assert run("fit", *small(QUICKSTART)) == 0
     printed = capsys.readouterr().out
-    for row in ("pixel accuracy", "foreground IoU", "DSB score", "objects found / true"):
+    for row in ("pixel accuracy", "foreground IoU", "DSB score", "objects found / true", "The overlays lie in runs"):
         assert row in printed
     folder = tmp_path / "runs" / "quickstart" / "version_0"
     assert len(list((folder / "overlays").glob("*.png"))) == 3
