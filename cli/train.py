@@ -167,7 +167,8 @@ class KaryonCLI(LightningCLI):
     def after_test(self) -> None:
         if self.trainer.is_global_zero:
             show(result_table(self.trainer.callback_metrics, "test"))
-            print(f"The overlays lie in {Path(self.trainer.log_dir) / 'overlays'}, everything else beside them.")
+            folder = Path(self.trainer.log_dir or ".")
+            print(f"The overlays lie in {folder / 'overlays'}, everything else beside them.")
 
     def after_validate(self) -> None:
         if self.trainer.is_global_zero:
