@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from datamodules.sample import DataError
+from lightning_modules.callbacks.run_record import run_folder
 
 
 def find_checkpoint(runs_dir: Path, name: str, which: str) -> Path | None:
@@ -19,11 +20,6 @@ def find_checkpoint(runs_dir: Path, name: str, which: str) -> Path | None:
     """
     found = (runs_dir / name).glob(f"version_*/checkpoints/{which}.ckpt")
     return max(found, key=lambda path: int(run_folder(path).name.removeprefix("version_")), default=None)
-
-
-def run_folder(checkpoint: Path) -> Path:
-    """The folder of the run that wrote a checkpoint."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def resolve_trained(runs_dir: Path, name: str, ckpt_path: str | None) -> Path:

@@ -15,13 +15,13 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.table import Table
 
-from cli.runs import check_fits, find_checkpoint, resolve_trained, run_folder, unused
+from cli.runs import check_fits, find_checkpoint, resolve_trained, unused
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_table import result_table
-from lightning_modules.callbacks.run_record import RunRecord
+from lightning_modules.callbacks.run_record import RunRecord, run_folder
 
 # Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326

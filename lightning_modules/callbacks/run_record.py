@@ -76,7 +76,7 @@ class RunRecord(Callback):
         checkpoint = Path(trainer.ckpt_path) if trainer.ckpt_path else None
         record: dict[str, Any] = {}
         if checkpoint:
-            folder = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+            folder = run_folder(checkpoint)
             for earlier in (folder / "validate" / "record.json", folder / "record.json"):
                 if earlier.exists():
                     record |= json.loads(earlier.read_text())
@@ -100,6 +100,11 @@ class RunRecord(Callback):
             path.parent.mkdir(parents=True, exist_ok=True)
             earlier = json.loads(path.read_text()) if path.exists() else {}
             path.write_text(json.dumps({**earlier, **record}, indent=1) + "\n")
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The folder of the run that wrote a checkpoint."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def commit() -> str:
