@@ -32,17 +32,24 @@ class Item:
 
 
 class LabelImageDataset(Dataset[Sample]):
-    """Items, prepared one at a time."""
+    """Items, prepared one at a time.
 
-    def __init__(self, items: Sequence[Item], preparation: Preparation) -> None:
+    Args:
+        items: the images.
+        preparation: turns each into a sample.
+        length: number of samples, for which the items are gone through again and again; each once by default.
+    """
+
+    def __init__(self, items: Sequence[Item], preparation: Preparation, length: int | None = None) -> None:
         self.items = items
         self.preparation = preparation
+        self.length = length or len(items)
 
     def __len__(self) -> int:
-        return len(self.items)
+        return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        item = self.items[index]
+        item = self.items[index % len(self.items)]
         pixels, labels = item.read()
         return self.preparation(item.name, item.kind, pixels, labels)
 
@@ -57,6 +64,8 @@ class LabelImageDataModule(lightning.LightningDataModule):
         normalization: original pixels of any dtype to float32.
         augmentations: Albumentations transforms, applied in training to image and label image together.
         min_area: in training, fragments of objects below this are dropped, px.
+        samples_per_epoch: how many images an epoch draws, each one again and again in new augmentations; every image
+            once by default.
         batch_size: of training.
         eval_batch_size: of validation, test and prediction; 1 where images differ in size.
         num_workers: processes that read and augment, per GPU.
@@ -69,6 +78,7 @@ class LabelImageDataModule(lightning.LightningDataModule):
         normalization: Normalization | None = None,
         augmentations: list[albumentations.BasicTransform] | None = None,
         min_area: int = 8,
+        samples_per_epoch: int | None = None,
         batch_size: int = 16,
         eval_batch_size: int = 1,
         num_workers: int = 2,
@@ -81,6 +91,7 @@ class LabelImageDataModule(lightning.LightningDataModule):
         self.train_preparation = Preparation(
             channels, self.preparation.normalization, size, compose(augmentations or []), min_area, originals=False
         )
+        self.samples_per_epoch = samples_per_epoch
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -91,7 +102,9 @@ class LabelImageDataModule(lightning.LightningDataModule):
         augmentations = self.train_preparation.augmentations
         if augmentations and self.num_workers == 0:
             augmentations.set_random_seed((torch.initial_seed() + rank) % 2**32)
-        return self._loader("train", self.train_preparation, self.batch_size, rank=rank, shuffle=True)
+        return self._loader(
+            "train", self.train_preparation, self.batch_size, self.samples_per_epoch, rank=rank, shuffle=True
+        )
 
     def val_dataloader(self) -> DataLoader[Sample]:
         return self._loader("val", self.preparation, self.eval_batch_size)
@@ -103,12 +116,18 @@ class LabelImageDataModule(lightning.LightningDataModule):
         return self._loader("predict", self.preparation, self.eval_batch_size)
 
     def _loader(
-        self, part: str, preparation: Preparation, batch_size: int, rank: int = 0, **kwargs: Any
+        self,
+        part: str,
+        preparation: Preparation,
+        batch_size: int,
+        length: int | None = None,
+        rank: int = 0,
+        **kwargs: Any,
     ) -> DataLoader[Sample]:
         if not self.items[part]:
             raise DataError(f"{type(self).__name__} holds no image for '{part}': check its root and its fractions.")
         return DataLoader(
-            LabelImageDataset(self.items[part], preparation),
+            LabelImageDataset(self.items[part], preparation, length),
             batch_size=batch_size,
             num_workers=self.num_workers,
             collate_fn=collate,

@@ -164,7 +164,7 @@ class DSB2018DataModule(LabelImageDataModule):
         if path.exists():
             return self._read_split(path, members)
         parts = split(members, {"val": self.val_fraction, "train": 1 - self.val_fraction}, self.split_seed)
-        write_manifest(path, members, parts, self.split_seed)
+        write_manifest(path, members, parts, {"seed": self.split_seed})
         return parts
 
     def _read_split(self, path: Path, members: Sequence[Member]) -> dict[str, list[str]]:

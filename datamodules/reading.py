@@ -101,6 +101,38 @@ def read_image(path: Path) -> Pixels:
     return decode_image(read_bytes(path), str(path))
 
 
+def decode_stack(data: bytes, name: str) -> Pixels:
+    """Decodes a TIFF of several grey planes, such as the sections of a volume.
+
+    Args:
+        data: the whole file.
+        name: what to call the file in an error.
+
+    Returns:
+        (N, H, W), any dtype.
+
+    Raises:
+        DataError: the file is empty, cut short, damaged, or no stack of grey planes of one size.
+    """
+    if not data:
+        raise DataError(f"{name} is empty (0 bytes): copy or download it again.")
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            stack = np.asarray(file.series[0].asarray())
+            count = len(file.series)
+    # As in `decode_image`.
+    except Exception as error:
+        raise DataError(f"{name} cannot be read as a TIFF stack ({error}): copy or download it again.") from None
+    if stack.ndim == 2:
+        stack = stack[None]
+    if stack.ndim != 3 or count > 1:
+        raise DataError(
+            f"{name} has {count} series, the first of shape {stack.shape}: expected one stack of grey planes of equal "
+            "size (N, H, W)."
+        )
+    return stack
+
+
 def read_bytes(path: Path) -> bytes:
     """A file's content, or a `DataError` that says why it cannot be read."""
     try:

@@ -76,14 +76,22 @@ def _order(seed: int, group: str) -> str:
     return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
 
 
-def write_manifest(path: Path, members: Sequence[Member], parts: Mapping[str, Sequence[str]], seed: int) -> None:
+def write_manifest(
+    path: Path, members: Sequence[Member], parts: Mapping[str, Sequence[str]], origin: Mapping[str, int]
+) -> None:
     """Records a split with the SHA-256 of every image's pixels, atomically.
+
+    Args:
+        path: the JSON file.
+        members: the images.
+        parts: the names of each part.
+        origin: what the split was made from, such as its seed or fold.
 
     Raises:
         DataError: the file cannot be written.
     """
     digests = {member.name: member.digest for member in members}
-    content = {"seed": seed, "parts": {part: {name: digests[name] for name in names} for part, names in parts.items()}}
+    content = {**origin, "parts": {part: {name: digests[name] for name in names} for part, names in parts.items()}}
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

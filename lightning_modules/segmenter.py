@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from datamodules.sample import Batch, DataError
+from lightning_modules.inference import Inference
 from lightning_modules.instances import Prediction
-from lightning_modules.metrics import segmentation_metrics
+from lightning_modules.metrics import PerImageMetric, segmentation_metrics
 from lightning_modules.representations.protocol import Decoder, Representation
 
 
@@ -22,6 +23,8 @@ class DenseSegmenter(lightning.LightningModule):
         decoder: finds the objects in the predicted maps; holds every knob of inference.
         optimizer: makes the optimizer of the parameters.
         scheduler: makes the learning-rate scheduler of the optimizer, stepped each epoch.
+        inference: applies the network in more than one pass, as test-time augmentation does; once by default.
+        metrics: further metrics beside those of `lightning_modules.metrics.segmentation_metrics`.
         channels_last: keeps weights and images channels-last, faster with bf16 on recent CPUs and on GPUs.
     """
 
@@ -32,6 +35,8 @@ class DenseSegmenter(lightning.LightningModule):
         decoder: Decoder,
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
+        inference: Inference | None = None,
+        metrics: list[PerImageMetric] | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -41,8 +46,9 @@ class DenseSegmenter(lightning.LightningModule):
         self.decoder = decoder
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.val_metrics = segmentation_metrics("val/")
-        self.test_metrics = segmentation_metrics("test/")
+        self.inference = inference
+        self.val_metrics = segmentation_metrics("val/", metrics or [])
+        self.test_metrics = segmentation_metrics("test/", metrics or [])
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (B, C, H, W) to the network's output (B, K, H, W)."""
@@ -62,22 +68,37 @@ class DenseSegmenter(lightning.LightningModule):
         return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Batch) -> list[Prediction]:
-        return self._predict(batch, self(batch.image))
+        if self.inference is not None:
+            return self._decode(batch, self.inference(self._maps, batch.image))
+        return self._decode(batch, self._maps(batch.image))
 
-    def _predict(self, batch: Batch, output: Tensor) -> list[Prediction]:
+    def _maps(self, image: Tensor) -> Tensor:
+        return self.representation.maps(self(image))
+
+    def _decode(self, batch: Batch, maps: Tensor) -> list[Prediction]:
         predictions = []
-        for name, size, single in zip(batch.names, batch.sizes, output, strict=True):
-            maps = self.representation.maps(single, size)
-            predictions.append(Prediction(name, size, self.decoder.probability(maps), self.decoder(maps)))
+        for name, size, single in zip(batch.names, batch.sizes, maps, strict=True):
+            resized = self.representation.resize(single, size)
+            predictions.append(Prediction(name, size, self.decoder.probability(resized), self.decoder(resized)))
         return predictions
 
     def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> list[Prediction]:
         output = self(batch.image)
         loss = self.representation.loss(output, annotation(batch))
         self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        predictions = self._predict(batch, output)
+        # The loss has needed one pass already.
+        once = self.inference is None
+        predictions = self._decode(batch, self.representation.maps(output)) if once else self.predict_step(batch)
         for prediction, truth, kind in zip(predictions, batch.truths, batch.kinds, strict=True):
-            metrics.update(prediction.instances.labels, truth, name=prediction.name, kind=kind)
+            # By keywords, of which each metric is handed those it knows.
+            metrics.update(
+                pred=prediction.instances.labels,
+                target=truth,
+                cell_probability=prediction.probability,
+                labels=truth,
+                name=prediction.name,
+                kind=kind,
+            )
         return predictions
 
     def on_validation_epoch_end(self) -> None:

@@ -1,5 +1,7 @@
 """Metrics of label images, as torchmetrics, and the matching of objects beneath them."""
 
+from collections.abc import Sequence
+
 from torchmetrics import MetricCollection
 
 from lightning_modules.metrics.instance import (
@@ -31,14 +33,16 @@ __all__ = [
 ]
 
 
-def segmentation_metrics(prefix: str) -> MetricCollection:
-    """Builds every metric of this package; each image is matched once for all of them.
+def segmentation_metrics(prefix: str, further: Sequence[PerImageMetric] = ()) -> MetricCollection:
+    """Builds every metric of label images of this package; each image is matched once for all of them.
 
     Args:
         prefix: goes before every key, such as ``val/``.
+        further: metrics to add; they are copied.
     """
     instance = [DSBScore(), PooledAveragePrecision(), PanopticQuality(), AggregatedJaccard(), CountError()]
     pixel = [PixelAccuracy(), ForegroundIoU(), MeanIoU(), Dice()]
+    extra = [metric.clone() for metric in further]
     # torchmetrics finds these groups by itself too, but only after it has updated every metric with the first image.
-    groups = [[type(metric).__name__ for metric in group] for group in (instance, pixel)]
-    return MetricCollection([*instance, *pixel], prefix=prefix, compute_groups=groups)
+    groups = [[type(metric).__name__ for metric in group] for group in (instance, pixel, *([one] for one in extra))]
+    return MetricCollection([*instance, *pixel, *extra], prefix=prefix, compute_groups=groups)

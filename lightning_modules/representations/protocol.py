@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from torch import Tensor
+from torch.nn import functional
 
 from lightning_modules.instances import Instances
 
@@ -14,8 +15,12 @@ class Representation(Protocol):
         """Compares the network's output (B, K, H, W) with targets derived from label images (B, H, W)."""
         ...
 
-    def maps(self, output: Tensor, size: tuple[int, int]) -> Tensor:
-        """Turns one image's output (K, h, w) into float32 maps (K', H, W) to decode, at the original size."""
+    def maps(self, output: Tensor) -> Tensor:
+        """Turns the network's output (B, K, h, w) into float32 maps (B, K', h, w) that can be averaged and decoded."""
+        ...
+
+    def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Brings one image's maps (K', h, w) to its original size (K', H, W)."""
         ...
 
 
@@ -29,3 +34,10 @@ class Decoder(Protocol):
     def probability(self, maps: Tensor) -> Tensor:
         """The foreground's probability (H, W) in maps (K', H, W)."""
         ...
+
+
+def resize_maps(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes maps (K, h, w) linearly to (K, H, W); for values that do not depend on the image's scale."""
+    if maps.shape[-2:] == size:
+        return maps
+    return functional.interpolate(maps.unsqueeze(0), size=size, mode="bilinear", antialias=True)[0]

@@ -121,7 +121,7 @@ def test_images_without_contrast_are_no_duplicates_of_anything() -> None:
 def manifest(tmp_path: Path) -> Path:
     everything = members(20)
     path = tmp_path / "splits" / "seed1.json"
-    write_manifest(path, everything, split(everything, FRACTIONS, 1), 1)
+    write_manifest(path, everything, split(everything, FRACTIONS, 1), {"seed": 1})
     return path
 
 
@@ -170,4 +170,4 @@ def test_a_manifest_that_cannot_be_read_or_written_is_named(tmp_path: Path, refu
         read_manifest(tmp_path / "a.json", members(3))
     (tmp_path / "file").touch()
     with refused(tmp_path / "file" / "a.json", "cache_dir"):
-        write_manifest(tmp_path / "file" / "a.json", members(3), {"train": ["0000"]}, 1)
+        write_manifest(tmp_path / "file" / "a.json", members(3), {"train": ["0000"]}, {"seed": 1})
