@@ -1,4 +1,4 @@
-"""``python -m cli fit|validate|test|predict``: Lightning's command line, with a run directory of ours."""
+"""``python -m cli fit|validate|tune|test|predict``: Lightning's command line, with a run directory of ours."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.table import Table
 
+from cli.knobs import store_knobs, stored_knobs
 from cli.runs import check_fits, find_checkpoint, resolve_trained, unused
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
@@ -22,6 +23,7 @@ from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_table import result_table
 from lightning_modules.callbacks.run_record import RunRecord, run_folder
+from lightning_modules.tuning import TuningTrainer
 
 # Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
@@ -39,7 +41,7 @@ DESCRIPTION = (
     "checkpoint. Figures of runs become RESULTS.md by: python -m cli results --help."
 )
 
-EVALUATIONS = ("validate", "test", "predict")
+EVALUATIONS = ("validate", "test", "predict", "tune")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -54,10 +56,13 @@ class SaveConfig(SaveConfigCallback):
 class KaryonCLI(LightningCLI):
     """LightningCLI in subclass mode; what it adds is where things are kept and which checkpoint is meant."""
 
+    trainer: TuningTrainer
+
     def __init__(self) -> None:
         super().__init__(
             LightningModule,
             LightningDataModule,
+            trainer_class=TuningTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=42,
@@ -65,6 +70,24 @@ class KaryonCLI(LightningCLI):
             auto_configure_optimizers=False,
             parser_kwargs={"description": DESCRIPTION, "prog": "python -m cli"},
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**LightningCLI.subcommands(), "tune": {"model", "datamodule"}}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the command line; knobs that were tuned for the checkpoint stand behind the last config file."""
+        super().parse_arguments(parser, args)
+        subcommand = self.config.subcommand
+        if subcommand not in EVALUATIONS:
+            return
+        config = self.config[subcommand]
+        config.ckpt_path = str(resolve_trained(config.runs_dir, config.name, config.ckpt_path))
+        knobs = None if subcommand == "tune" else stored_knobs(Path(config.ckpt_path), config.model)
+        if knobs:
+            checkpoint = config.ckpt_path
+            super().parse_arguments(parser, with_config(sys.argv[1:], knobs))
+            self.config[subcommand].ckpt_path = checkpoint
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="unnamed", help="the run's name, a folder under runs_dir")
@@ -95,7 +118,6 @@ class KaryonCLI(LightningCLI):
         config = self.config[self.subcommand]
         self.version: int | str | None = None
         if self.subcommand in EVALUATIONS:
-            config.ckpt_path = str(resolve_trained(config.runs_dir, config.name, config.ckpt_path))
             # Nothing is saved here, so it does not matter that another folder's best score is forgotten.
             warnings.filterwarnings("ignore", message="The dirpath has changed")
             self.log_dir = config.out or run_folder(Path(config.ckpt_path)) / self.subcommand
@@ -174,8 +196,32 @@ class KaryonCLI(LightningCLI):
         if self.trainer.is_global_zero:
             show(result_table(self.trainer.callback_metrics, "val"))
 
+    def after_tune(self) -> None:
+        config, tuned = self.config[self.subcommand], self.trainer.tuned
+        scores = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
+        path = store_knobs(Path(config.ckpt_path), tuned, config.model, scores)
+        print(
+            f"{tuned.metric} on {tuned.images} validation images: {tuned.before:.4f} before, {tuned.after:.4f} after. "
+            f"The knobs are in {path}; validate, test and predict take them from there."
+        )
+
     def after_predict(self) -> None:
         print(f"Everything is in {self.trainer.log_dir}")
+
+
+def with_config(args: list[str], config: str) -> list[str]:
+    """Adds a config behind the last one of a command line, so that it wins over files but not over later options.
+
+    >>> with_config(["test", "--config", "a.yaml", "--name", "x"], "{}")
+    ['test', '--config', 'a.yaml', '--config', '{}', '--name', 'x']
+    """
+    behind = 1
+    for position, arg in enumerate(args):
+        if arg in ("--config", "-c"):
+            behind = position + 2
+        elif arg.startswith("--config="):
+            behind = position + 1
+    return [*args[:behind], "--config", config, *args[behind:]]
 
 
 def show(table: Table) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
@@ -73,7 +73,9 @@ class ISBI2012DataModule(LabelImageDataModule):
     ) -> None:
         super().__init__(channels=channels, **kwargs)
         if blocks < 3 or not 0 <= fold < blocks:
-            raise ValueError(f"fold is {fold} of {blocks} blocks: expected 3 blocks or more, and a fold from 0 below.")
+            raise ValueError(
+                f"fold is {fold} of {blocks} blocks: expected 3 blocks or more, and a fold from 0 to blocks - 1."
+            )
         self.root = Path(root)
         self.cache_dir = Path(cache_dir)
         self.download = download
@@ -225,9 +227,10 @@ def read_section_manifest(path: Path) -> dict[str, dict[int, str]]:
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 expected.setdefault(row["stack"], {})[int(row["section"])] = row["sha256"]
-    except (OSError, KeyError, ValueError, csv.Error):
+    # TypeError: a row that is cut short.
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
         expected = {}
-    if not expected:
+    if not expected or any(sorted(sections) != list(range(len(sections))) for sections in expected.values()):
         raise DataError(f"{path} is no readable content manifest: give null, or the table that came with the project.")
     return expected
 

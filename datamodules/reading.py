@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +119,33 @@ def decode_stack(data: bytes, name: str) -> Pixels:
         raise DataError(f"{name} is empty (0 bytes): copy or download it again.")
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
+            _check_whole(file)
             stack = np.asarray(file.series[0].asarray())
-            count = len(file.series)
+            count, axes = len(file.series), file.series[0].axes
     # As in `decode_image`.
     except Exception as error:
-        raise DataError(f"{name} cannot be read as a TIFF stack ({error}): copy or download it again.") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{name} cannot be read as a TIFF stack ({reason}): copy or download it again, or save it without "
+            "compression if other programs open it."
+        ) from None
     if stack.ndim == 2:
         stack = stack[None]
-    if stack.ndim != 3 or count > 1:
+    # S: the samples of a colour.
+    if stack.ndim != 3 or count > 1 or "S" in axes:
         raise DataError(
-            f"{name} has {count} series, the first of shape {stack.shape}: expected one stack of grey planes of equal "
-            "size (N, H, W)."
+            f"{name} has {count} series, the first of shape {stack.shape} and axes {axes}: expected one stack of grey "
+            "planes of equal size (N, H, W); save it as one."
         )
     return stack
+
+
+def _check_whole(file: tifffile.TiffFile) -> None:
+    # Each plane points to the next, the last to none. Tifffile only logs a pointer that leads out of the file.
+    file.filehandle.seek(file.pages.next_page_offset or 0)
+    (following,) = struct.unpack(file.tiff.offsetformat, file.filehandle.read(file.tiff.offsetsize))
+    if following:
+        raise ValueError("its last planes are missing")
 
 
 def read_bytes(path: Path) -> bytes:

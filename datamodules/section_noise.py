@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class MissingSection(albumentations.ImageOnlyTransform):
+class MissingSection(albumentations.ImageOnlyTransform):  # type: ignore[misc]
     """Blackens a band across the image, as where a section is folded, torn or charged. The annotation stays.
 
     Args:
@@ -34,7 +34,7 @@ class MissingSection(albumentations.ImageOnlyTransform):
         return img
 
 
-class Misalignment(albumentations.DualTransform):
+class Misalignment(albumentations.DualTransform):  # type: ignore[misc]
     """Shifts everything on one side of a line along it, image and annotation alike; the edge is repeated.
 
     Args:

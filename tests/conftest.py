@@ -8,15 +8,25 @@ from datamodules.dsb2018 import DSB2018DataModule
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="session")
-def real_dsb2018() -> Path:
-    """The archives and the table of the Data Science Bowl 2018."""
+def real_folder(name: str) -> Path:
     folders = [Path(os.environ["KARYON_DATA"])] if "KARYON_DATA" in os.environ else []
     folders.append(ROOT.parent / "shared" / "data")
     for folder in folders:
-        if (folder / "dsb2018").is_dir():
-            return folder / "dsb2018"
-    pytest.skip(f"No real data: there is no dsb2018 in {' or '.join(map(str, folders))}; set KARYON_DATA.")
+        if (folder / name).is_dir():
+            return folder / name
+    pytest.skip(f"No real data: there is no {name} in {' or '.join(map(str, folders))}; set KARYON_DATA.")
+
+
+@pytest.fixture(scope="session")
+def real_dsb2018() -> Path:
+    """The archives and the table of the Data Science Bowl 2018."""
+    return real_folder("dsb2018")
+
+
+@pytest.fixture(scope="session")
+def real_isbi2012() -> Path:
+    """The stacks of the ISBI challenge 2012."""
+    return real_folder("isbi2012")
 
 
 @pytest.fixture(scope="session")

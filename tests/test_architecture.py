@@ -18,6 +18,8 @@ LAYERS = {
     "representations": 1,
     "metrics": 1,
     "overlay": 1,
+    "inference": 1,
+    "tuning": 2,
     "segmenter": 2,
     "callbacks": 2,
 }

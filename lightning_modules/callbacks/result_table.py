@@ -14,6 +14,13 @@ ROWS = {
     "aggregated Jaccard": "aji",
     "panoptic quality": "pq",
 }
+# Only where `MembraneScores` is among the metrics.
+MEMBRANE_ROWS = {
+    "V_rand, best threshold": "v_rand",
+    "V_info, best threshold": "v_info",
+    "V_rand, set threshold": "v_rand_fixed",
+    "V_info, set threshold": "v_info_fixed",
+}
 
 
 def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
@@ -31,7 +38,8 @@ def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
     for heading in ("all images", *kinds):
         table.add_column(heading, justify="right")
     suffixes = ["", *(f"/{kind}" for kind in kinds)]
-    for title, key in ROWS.items():
+    rows = ROWS | MEMBRANE_ROWS if f"{stage}/v_rand" in metrics else ROWS
+    for title, key in rows.items():
         table.add_row(title, *(f"{float(metrics[f'{stage}/{key}{suffix}']):.4f}" for suffix in suffixes))
     counts = [
         f"{int(metrics[f'{stage}/objects_found{suffix}'])} / {int(metrics[f'{stage}/objects_true{suffix}'])}"

@@ -12,6 +12,7 @@ from lightning_modules.metrics.instance import (
     PooledAveragePrecision,
 )
 from lightning_modules.metrics.matching import THRESHOLDS, Matching, match_instances
+from lightning_modules.metrics.membrane import MembraneScores
 from lightning_modules.metrics.per_image import PerImageMetric
 from lightning_modules.metrics.pixel import Dice, ForegroundIoU, MeanIoU, PixelAccuracy
 
@@ -24,6 +25,7 @@ __all__ = [
     "ForegroundIoU",
     "Matching",
     "MeanIoU",
+    "MembraneScores",
     "PanopticQuality",
     "PerImageMetric",
     "PixelAccuracy",
@@ -42,7 +44,8 @@ def segmentation_metrics(prefix: str, further: Sequence[PerImageMetric] = ()) ->
     """
     instance = [DSBScore(), PooledAveragePrecision(), PanopticQuality(), AggregatedJaccard(), CountError()]
     pixel = [PixelAccuracy(), ForegroundIoU(), MeanIoU(), Dice()]
-    extra = [metric.clone() for metric in further]
     # torchmetrics finds these groups by itself too, but only after it has updated every metric with the first image.
-    groups = [[type(metric).__name__ for metric in group] for group in (instance, pixel, *([one] for one in extra))]
-    return MetricCollection([*instance, *pixel, *extra], prefix=prefix, compute_groups=groups)
+    groups = [[type(metric).__name__ for metric in group] for group in (instance, pixel)]
+    groups += [[type(metric).__name__] for metric in further]
+    copies = [metric.clone() for metric in further]
+    return MetricCollection([*instance, *pixel, *copies], prefix=prefix, compute_groups=groups)

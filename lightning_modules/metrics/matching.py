@@ -44,7 +44,7 @@ class Matching(NamedTuple):
     aji_union: int
 
 
-class _Overlaps(NamedTuple):
+class Overlaps(NamedTuple):
     """The pairs of objects that share pixels; objects are numbered from 0 as they appear in the image, row by row."""
 
     true: NDArray[np.int64]  # (n,) number of the pair's true object
@@ -79,7 +79,7 @@ def match_instances(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> Mat
     >>> matching.fn
     array([1, 1, 1, 1, 2, 2, 2, 2, 2, 2])
     """
-    overlaps = _overlaps(*label_images(true, pred))
+    overlaps = find_overlaps(*label_images(true, pred))
     n_true, n_pred = len(overlaps.true_area), len(overlaps.pred_area)
     half = 2 * overlaps.intersection >= overlaps.union
     intersection, union = overlaps.intersection[half, None], overlaps.union[half, None]
@@ -126,7 +126,19 @@ def label_images(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> tuple[
     return images[0], images[1]
 
 
-def _overlaps(true: LabelImage, pred: LabelImage) -> _Overlaps:
+def find_overlaps(true: LabelImage, pred: LabelImage) -> Overlaps:
+    """Lists the pairs of objects that share pixels, and the area of every object.
+
+    Args:
+        true: integers (H, W), 0 is background.
+        pred: the same for the prediction.
+
+    Returns:
+        The overlaps, px.
+
+    >>> find_overlaps(np.array([[7, 7, 0, 2]]), np.array([[5, 0, 3, 3]])).intersection
+    array([1, 1])
+    """
     flat_true, flat_pred = true.ravel(), pred.ravel()
     # Only runs of pixels on which neither image changes have to be sorted: with nuclei, a tenth of the pixels or less.
     changes = (flat_true[1:] != flat_true[:-1]) | (flat_pred[1:] != flat_pred[:-1])
@@ -139,7 +151,7 @@ def _overlaps(true: LabelImage, pred: LabelImage) -> _Overlaps:
     pairs = table[1:, 1:].tocoo()
     rows, columns = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
     union = true_area[rows + 1] + pred_area[columns + 1] - pairs.data
-    return _Overlaps(rows, columns, pairs.data, union, true_area[1:], pred_area[1:])
+    return Overlaps(rows, columns, pairs.data, union, true_area[1:], pred_area[1:])
 
 
 def _number(ids: NDArray[Any]) -> tuple[int, NDArray[np.int64]]:
@@ -151,7 +163,7 @@ def _number(ids: NDArray[Any]) -> tuple[int, NDArray[np.int64]]:
     return int(np.count_nonzero(unique)), number[inverse]
 
 
-def _aggregated_jaccard(overlaps: _Overlaps) -> tuple[int, int]:
+def _aggregated_jaccard(overlaps: Overlaps) -> tuple[int, int]:
     """Numerator and denominator, in px, of the index that `AggregatedJaccard` describes."""
     iou = overlaps.intersection / overlaps.union
     # Each true object's pairs together, the greatest IoU first, equal ones in the order they appear in the image.

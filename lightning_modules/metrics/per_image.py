@@ -66,12 +66,7 @@ class PerImageMetric(Metric):
         Raises:
             ValueError: the images differ in size, one of them is no label image, or the kind is too long.
         """
-        encoded = kind.encode()
-        if len(encoded) > KIND_BYTES:
-            raise ValueError(f"The image type '{kind}' is too long: at most {KIND_BYTES} bytes.")
-        counts = self._count(*label_images(target, pred))
-        row = np.array([(_hash(name), encoded, *counts)], dtype=self.row)
-        self.rows.append(torch.from_numpy(row.view(np.uint8)).to(self.device))
+        self._add(self._count(*label_images(target, pred)), name, kind)
 
     def compute(self) -> dict[str, Tensor]:
         """Computes the figures of all images so far.
@@ -87,6 +82,13 @@ class PerImageMetric(Metric):
                 of_kind = self._scores(rows[rows["kind"] == kind])
                 scores |= {f"{key}/{kind.decode()}": score for key, score in of_kind.items()}
         return {key: torch.tensor(score, dtype=torch.float32, device=self.device) for key, score in scores.items()}
+
+    def _add(self, counts: tuple[Any, ...], name: str, kind: str) -> None:
+        encoded = kind.encode()
+        if len(encoded) > KIND_BYTES:
+            raise ValueError(f"The image type '{kind}' is too long: at most {KIND_BYTES} bytes.")
+        row = np.array([(_hash(name), encoded, *counts)], dtype=self.row)
+        self.rows.append(torch.from_numpy(row.view(np.uint8)).to(self.device))
 
     def _distinct_rows(self) -> Rows:
         if len(self.rows) == 0:

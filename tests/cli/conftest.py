@@ -33,6 +33,27 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stacks in ISBI 2012's layout: six sections of 256 x 256 px to train on and two to predict."""
+    root = tmp_path_factory.mktemp("stacks")
+    for stack, count in (("train", 6), ("test", 2)):
+        annotation = np.stack([draw_membranes(np.random.default_rng(k), 256) for k in range(count)])
+        noise = np.random.default_rng(0).integers(0, 60, annotation.shape)
+        tifffile.imwrite(root / f"{stack}-volume.tif", (annotation // 2 + noise).astype(np.uint8))
+        tifffile.imwrite(root / f"{stack}-labels.tif", annotation)
+    (root / "test-labels.tif").unlink()
+    return root
+
+
+def draw_membranes(rng: np.random.Generator, size: int) -> np.ndarray:
+    """255 in the cells of random centres, 0 where two of them are about equally near."""
+    rows, columns = np.mgrid[:size, :size]
+    centres = rng.uniform(0, size, (12, 2))
+    distances = np.sort([np.hypot(rows - y, columns - x) for y, x in centres], axis=0)
+    return np.where(distances[1] - distances[0] > 6, 255, 0).astype(np.uint8)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Types ``python -m cli ...`` in an empty folder; returns the exit code."""
@@ -48,7 +69,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def small(tiny: Path, tiny_folder: Path) -> Callable[[Path], list[object]]:
+def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], list[object]]:
     """Arguments that make any config of ours run in seconds, without leaving its code path."""
 
     def arguments(config: Path) -> list[object]:
@@ -58,6 +79,12 @@ def small(tiny: Path, tiny_folder: Path) -> Callable[[Path], list[object]]:
             args += ["--data.init_args.root", tiny, "--data.init_args.manifest", "null"]
         if "FolderDataModule" in text:
             args += ["--data.init_args.root", tiny_folder]
+        if "ISBI2012DataModule" in text:
+            args += ["--data.init_args.root", tiny_stacks, "--data.init_args.manifest", "null"]
+            args += ["--data.init_args.blocks", 3, "--data.init_args.fold", 2]
+            args += ["--model.init_args.network.init_args.widths", "[8,8,8,8]"]
+        if "TorchvisionFCN" in text:
+            args += ["--model.init_args.network.init_args.pretrained", "none", "--data.init_args.image_size", 64]
         if "SyntheticDataModule" in text:
             args += ["--data.init_args.train", 8, "--data.init_args.test", 3, "--data.init_args.size", "[64,64]"]
             args += [

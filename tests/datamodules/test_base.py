@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.base import Item, LabelImageDataModule
+from datamodules.base import Item, LabelImageDataModule, LabelImageDataset
 from datamodules.sample import Batch, DataError
 from datamodules.transforms import PercentileNormalize
 
@@ -82,6 +83,36 @@ def test_training_is_shuffled_and_evaluation_is_not() -> None:
     assert orders[0] == orders[1] != orders[2] and sorted(orders[2]) == names
     for part, loader in {"val": data.val_dataloader(), "test": data.test_dataloader()}.items():
         assert [batch.names for batch in loader] == [[f"{part}{i}"] for i in range(IMAGES)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_longer_epoch_draws_every_image_equally_often_and_each_time_differently(workers: int) -> None:
+    lightning.seed_everything(1, verbose=False)
+    batches = list(datamodule(samples_per_epoch=4 * IMAGES, num_workers=workers).train_dataloader())
+    assert Counter(batch.names[0] for batch in batches) == {f"train{i}": 4 for i in range(IMAGES)}
+    assert len({float(batch.image.mean()) for batch in batches}) == 4 * IMAGES
+    names = [batch.names[0] for batch in batches]
+    assert names != names[:IMAGES] * 4, "shuffled"
+
+
+def test_an_epoch_that_is_no_multiple_draws_no_image_twice_more_than_another() -> None:
+    data = datamodule(samples_per_epoch=2 * IMAGES + 1, num_workers=0, batch_size=4)
+    drawn = Counter(name for batch in data.train_dataloader() for name in batch.names)
+    assert drawn.total() == 2 * IMAGES + 1 and len(drawn) == IMAGES and set(drawn.values()) == {2, 3}
+
+
+def test_the_length_of_an_epoch_is_of_training_alone() -> None:
+    data = datamodule(samples_per_epoch=50, num_workers=0)
+    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+        assert len(loader) == IMAGES
+    assert len(data.train_dataloader()) == 50 and len(datamodule().train_dataloader()) == IMAGES
+
+
+def test_a_data_set_is_gone_through_again_up_to_its_length() -> None:
+    data = datamodule()
+    dataset = LabelImageDataset(data.items["val"], data.preparation, 2 * IMAGES)
+    assert [dataset[i].name for i in range(len(dataset))] == [f"val{i}" for i in range(IMAGES)] * 2
+    assert len(LabelImageDataset(data.items["val"], data.preparation)) == IMAGES
 
 
 def test_only_evaluation_carries_originals_and_only_training_is_augmented() -> None:

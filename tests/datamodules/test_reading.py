@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from datamodules.image_type import image_type, is_grey
-from datamodules.reading import decode_image, pixel_digest, read_cached, read_image, read_labels
+from datamodules.reading import decode_image, decode_stack, pixel_digest, read_cached, read_image, read_labels
 from datamodules.sample import DataError
 
 RNG = np.random.default_rng(0)
@@ -156,6 +156,89 @@ def test_a_compressed_stack_is_not_cut_down_to_its_first_plane(refused: Callable
     planes[0].save(file, "TIFF", save_all=True, append_images=planes[1:], compression="tiff_lzw")
     with refused("stack.tif", "LZW", "save it as PNG"):
         decode_image(file.getvalue(), "stack.tif")
+
+
+# --- stacks
+
+STACK = RNG.integers(0, 2**8, (4, 20, 30), np.uint8)
+
+
+def pages(planes: np.ndarray, **kwargs: Any) -> bytes:
+    """Page by page, as Pillow and libtiff write, without a word on what belongs together."""
+    images = [Image.fromarray(plane) for plane in planes]
+    return pillow(images[0], "TIFF", save_all=True, append_images=images[1:], **kwargs)
+
+
+def appended(*series: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    for pixels in series:
+        file.seek(0)
+        tifffile.imwrite(file, pixels, photometric="minisblack", append=bool(file.getvalue()))
+    return file.getvalue()
+
+
+STACKS = {
+    "tifffile": tiff(STACK, photometric="minisblack"),
+    "deflate": tiff(STACK, photometric="minisblack", compression="zlib"),
+    "bigtiff": tiff(STACK, photometric="minisblack", bigtiff=True),
+    "imagej": tiff(STACK, imagej=True, metadata={"axes": "ZYX"}),
+    "pillow": pages(STACK),
+    "packbits": pages(STACK, compression="packbits"),
+}
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_comes_out_as_it_went_in(name: str) -> None:
+    stack = decode_stack(STACKS[name], name)
+    assert stack.dtype == np.uint8 and np.array_equal(stack, STACK)
+
+
+def test_a_stack_of_16_bit_of_floats_and_of_one_plane() -> None:
+    for pixels in (STACK.astype(np.uint16) * 257, STACK.astype(np.float32) / 255, STACK[:1]):
+        stack = decode_stack(tiff(pixels, photometric="minisblack", byteorder=">"), "a.tif")
+        assert np.array_equal(stack, pixels) and stack.dtype.name == pixels.dtype.name
+    assert np.array_equal(decode_stack(tiff(STACK[0]), "a.tif"), STACK[:1])
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_a_stack_cut_anywhere_is_refused_or_whole(name: str, refused: Callable) -> None:
+    """Most of all where only its last planes are gone, and what is left looks like a shorter stack."""
+    data = STACKS[name]
+    cuts = [int(len(data) * share) for share in np.linspace(0, 0.99, 34)]
+    for cut in cuts:
+        with refused(f"{name}.tif", "empty" if cut == 0 else "cannot be read", "copy or download it again"):
+            decode_stack(data[:cut], f"{name}.tif")
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (tiff(RGB8, photometric="rgb"), ("(20, 30, 3)", "YXS")),
+        (tiff(np.moveaxis(RGB8, 2, 0), photometric="rgb", planarconfig="separate"), ("(3, 20, 30)", "SYX")),
+        (tiff(np.stack([RGB8] * 4), photometric="rgb"), ("(4, 20, 30, 3)",)),
+        (tiff(np.stack([STACK, STACK]), photometric="minisblack"), ("(2, 4, 20, 30)",)),
+        (appended(STACK, STACK[:, :10]), ("2 series", "(4, 20, 30)")),
+        (appended(STACK, STACK), ("2 series", "(4, 20, 30)")),
+    ],
+    ids=["colour", "planar colour", "colours", "4D", "sizes", "two stacks"],
+)
+def test_what_is_no_stack_of_grey_planes_is_refused(data: bytes, sentence: tuple[str, ...], refused: Callable) -> None:
+    with refused("a.tif", *sentence, "one stack of grey planes", "save it as one"):
+        decode_stack(data, "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(png(GREY8), "not a TIFF"), (b"<html>\nPlease log in.\n", "not a TIFF"), (b"II", ""), (b"II*\0", "")],
+)
+def test_what_is_no_tiff_is_no_stack(data: bytes, reason: str, refused: Callable) -> None:
+    with refused("a.tif cannot be read as a TIFF stack", reason, "download it again"):
+        decode_stack(data, "a.tif")
+
+
+def test_a_compression_that_is_not_known_is_no_call_to_download_alone(refused: Callable) -> None:
+    with refused("a.tif", "LZW", "save it without compression"):
+        decode_stack(pages(STACK, compression="tiff_lzw"), "a.tif")
 
 
 def test_labels_keep_their_numbers(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from lightning_modules.metrics import segmentation_metrics
+from lightning_modules.metrics import MembraneScores, segmentation_metrics
 
 # The images that the first and the second process are given before each of their calls of compute().
 ROUNDS = {
@@ -19,29 +19,40 @@ ROUNDS = {
 
 
 def example(index):
-    """True and predicted labels of an image, its name and its kind."""
+    """True and predicted labels of an image, its cell probability, name and kind."""
     rng = np.random.default_rng(index)
     true = np.kron(rng.permutation(64).reshape(8, 8) * rng.integers(0, 2, (8, 8)), np.ones((5, 5), dtype=int))
     pred = np.where(rng.random(true.shape) < 0.2, 0, np.roll(true, index % 2, axis=1))
-    return true, pred, f"image {index}", ("", "fluorescence", "bright-field")[index % 3]
+    probability = np.clip((pred > 0) - rng.random(true.shape) / 2, 0, 1)
+    return true, pred, probability, f"image {index}", ("", "fluorescence", "bright-field")[index % 3]
 
 
 def add(metrics, indices):
     for index in indices:
-        true, pred, name, kind = example(index)
-        metrics.update(torch.from_numpy(pred), torch.from_numpy(true), name=name, kind=kind)
+        true, pred, probability, name, kind = example(index)
+        for metric, prediction in zip(metrics, (pred, probability), strict=True):
+            metric.update(torch.from_numpy(prediction), torch.from_numpy(true), name=name, kind=kind)
+
+
+def build():
+    return segmentation_metrics("test/"), MembraneScores()
+
+
+def compute(metrics):
+    return {key: value for metric in metrics for key, value in metric.compute().items()}
 
 
 def evaluate(rank, folder):
     """Scores the images as one of two processes and leaves what compute() said last."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     results = {}
-    metrics = segmentation_metrics("test/")
+    metrics = build()
     for case, rounds in ROUNDS.items():
         for shares in rounds:
             add(metrics, shares[rank])
-            results[case] = metrics.compute()
-        metrics.reset()
+            results[case] = compute(metrics)
+        for metric in metrics:
+            metric.reset()
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -55,10 +66,11 @@ def results(tmp_path_factory):
 
 @pytest.mark.parametrize("case", ROUNDS)
 def test_two_processes_report_what_one_reports(results, case):
-    one = segmentation_metrics("test/")
+    one = build()
     add(one, sorted({index for shares in ROUNDS[case] for share in shares for index in share}))
-    expected = one.compute()
+    expected = compute(one)
     assert 0 < expected["test/dsb_score"] < 1
+    assert 0 < expected["v_rand"] < 1
     assert "test/dsb_score/fluorescence" in expected
     for result in results:
         assert result[case] == expected

@@ -4,7 +4,10 @@ import torch
 from network_tester import check_network
 from torch import nn
 
+from lightning_modules.networks.fc_densenet import FCDenseNet
+from lightning_modules.networks.fcn import TorchvisionFCN
 from lightning_modules.networks.padding import Padded, pad_to_multiple
+from lightning_modules.networks.segnet import SegNet
 from lightning_modules.networks.simple_cnn import SimpleCNN
 from lightning_modules.networks.unet import UNet
 
@@ -18,6 +21,10 @@ R2_LAYERS = [(16, 3, 1)] * 6
         pytest.param(SimpleCNN(1, 2, layers=R2_LAYERS, output_kernel=3, activation=nn.ReLU), 1, 2, id="r2-simple-cnn"),
         pytest.param(UNet(), 3, 1, id="r3-unet"),
         pytest.param(UNet(1, 4, (8, 16, 32), (0.0, 0.0, 0.1), nn.ReLU, nn.BatchNorm2d), 1, 4, id="unet-batch-norm"),
+        pytest.param(SegNet(1, 1, widths=(8, 8, 16, 16, 16)), 1, 1, id="r4-segnet"),
+        pytest.param(SegNet(3, 2, widths=(8, 8, 16), skips=1), 3, 2, id="u-segnet"),
+        pytest.param(TorchvisionFCN(1, 2), 1, 2, id="fcn-resnet50"),
+        pytest.param(FCDenseNet(1, 2, 4, (2, 3), 2, first_channels=8), 1, 2, id="fc-densenet"),
         pytest.param(
             Padded(smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=2)), 3, 2, id="smp-unet-resnet18"
         ),
@@ -61,6 +68,26 @@ def test_unet_is_that_of_the_papers() -> None:
     assert len(convolutions(network, nn.ConvTranspose2d)) == 4
     rates = [dropout.p for dropout in convolutions(network, nn.Dropout)]
     assert rates == [0.1, 0.1, 0.2, 0.2, 0.3, 0.2, 0.2, 0.1, 0.1]
+
+
+def test_unet_of_r4_is_that_of_ronneberger() -> None:
+    # Two 3x3 convolutions a level, the first after an up-convolution taking both halves of the concatenation.
+    pairs = [(1, 64), (64, 128), (128, 256), (256, 512), (512, 1024), (1024, 512), (512, 256), (256, 128), (128, 64)]
+    levels = sum(9 * (inputs * outputs + outputs**2) + 2 * outputs for inputs, outputs in pairs)
+    upsampling = sum(4 * deep * shallow + shallow for deep, shallow in pairs[5:])
+    with torch.device("meta"):
+        network = UNet(1, 2, (64, 128, 256, 512, 1024), (0,) * 5, nn.ReLU)
+    assert sum(parameter.numel() for parameter in network.parameters()) == levels + upsampling + 2 * 64 + 2
+    assert levels + upsampling == 31_030_528
+    # "In total the network has 23 convolutional layers."
+    assert len(convolutions(network)) + len(convolutions(network, nn.ConvTranspose2d)) == 23
+
+
+def test_unet_of_r4_as_its_text_describes_it_has_three_poolings() -> None:
+    with torch.device("meta"):
+        network = UNet(1, 1, (64, 128, 256, 512), (0,) * 4, nn.ReLU)
+    assert network.multiple == 2**3
+    assert len(convolutions(network)) + len(convolutions(network, nn.ConvTranspose2d)) == 2 * 7 + 3 + 1
 
 
 def test_unet_starts_with_he_normal_weights() -> None:

@@ -1,0 +1,201 @@
+"""Knob tuning: which thresholds and sizes of a decoder score best on the validation images."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from datamodules.sample import Batch, DataError
+from lightning_modules.instances import Instances
+from lightning_modules.metrics import segmentation_metrics
+
+Knobs = dict[str, float]
+
+
+class TunableDecoder(Protocol):
+    """A decoder, a dataclass, that says which values of its knobs are worth a try."""
+
+    knobs: ClassVar[dict[str, tuple[float, ...]]]
+
+    def __call__(self, maps: Tensor) -> Instances: ...
+
+    def probability(self, maps: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search has found.
+
+    Attributes:
+        metric: what was optimised.
+        images: number of validation images.
+        before, after: the metric with the knobs as they were, and as they are best.
+        knobs: the best values.
+    """
+
+    metric: str
+    images: int
+    before: float
+    after: float
+    knobs: Knobs
+
+
+class TuningTrainer(Trainer):
+    """Lightning's Trainer with one more thing to do with a model: to tune its decoder."""
+
+    tuned: Tuned
+
+    def tune(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        metric: str = "dsb_score",
+    ) -> None:
+        """Finds the decoder's knobs that score best on the validation images.
+
+        The network is applied once; its maps are kept in a temporary folder and decoded again and again.
+
+        Args:
+            model: has a `TunableDecoder` as its ``decoder``.
+            datamodule: gives the validation images.
+            ckpt_path: the weights; the newest run's best by default.
+            metric: what to optimise, a key of `lightning_modules.metrics.segmentation_metrics`.
+
+        Raises:
+            DataError: the decoder has no knobs, there is no such metric, or there are several processes.
+        """
+        decoder: Any = model.decoder
+        if not getattr(decoder, "knobs", None):
+            raise DataError(f"{type(decoder).__name__} has no knobs to tune: validate and test can do without.")
+        if self.world_size > 1:
+            raise DataError("tune works in one process: add --trainer.devices 1.")
+        with tempfile.TemporaryDirectory(dir=_made(self.log_dir), prefix="maps-") as folder:
+            keeper = _Keeper(decoder, Path(folder))
+            self.callbacks.append(keeper)  # type: ignore[attr-defined]
+            model.decoder = keeper  # type: ignore[assignment]
+            try:
+                self.validate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)
+            finally:
+                model.decoder = decoder
+                self.callbacks.remove(keeper)  # type: ignore[attr-defined]
+            start = {name: getattr(decoder, name) for name in decoder.knobs}
+            trials: dict[tuple[float, ...], float] = {}
+            knobs = search(_Scorer(decoder, keeper, metric, trials), start, decoder.knobs)
+        before, after = trials[tuple(start.values())], trials[tuple(knobs.values())]
+        self.tuned = Tuned(metric, len(keeper.truths), before, after, knobs)
+
+
+def search(loss: Callable[[Knobs], float], start: Knobs, choices: Mapping[str, Sequence[float]]) -> Knobs:
+    """Minimises a function of several knobs one knob at a time, until none of them can be improved alone.
+
+    Of values that are equally good the first found is kept, which is the start's where it is among the best.
+
+    Args:
+        loss: small is good.
+        start: a value of each knob.
+        choices: the values to try of each knob.
+
+    >>> search(lambda knobs: (knobs["a"] - 3) ** 2 + knobs["b"], {"a": 1, "b": 2}, {"a": (1, 2, 3), "b": (1, 2)})
+    {'a': 3, 'b': 1}
+    """
+    best, least, improved = dict(start), loss(start), True
+    while improved:
+        improved = False
+        for knob, values in choices.items():
+            for value in values:
+                candidate = {**best, knob: value}
+                if (now := loss(candidate)) < least:
+                    best, least, improved = candidate, now, True
+    return best
+
+
+class _Keeper(Callback):
+    """In the decoder's place during validation: keeps the maps on disk, and the truths that go with them."""
+
+    def __init__(self, decoder: TunableDecoder, folder: Path) -> None:
+        self.decoder = decoder
+        self.folder = folder
+        self.truths: list[tuple[str, str, Tensor]] = []
+        self.decoded = 0
+
+    def __call__(self, maps: Tensor) -> Instances:
+        # Half precision is finer than any threshold we try, and half the disk.
+        np.save(self.folder / f"{self.decoded}.npy", maps.cpu().numpy().astype(np.float16))
+        self.decoded += 1
+        return self.decoder(maps)
+
+    def probability(self, maps: Tensor) -> Tensor:
+        return self.decoder.probability(maps)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        for name, kind, truth in zip(batch.names, batch.kinds, batch.truths, strict=True):
+            assert truth is not None, "outside training a batch carries the truths"
+            self.truths.append((name, kind, truth))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, str, str, Tensor]]:
+        for number, (name, kind, truth) in enumerate(self.truths):
+            maps = np.load(self.folder / f"{number}.npy").astype(np.float32)
+            yield torch.from_numpy(maps), name, kind, truth
+
+
+class _Scorer:
+    """The loss of a choice of knobs: the metric over all kept maps, its sign turned where more is better."""
+
+    def __init__(
+        self, decoder: TunableDecoder, keeper: _Keeper, metric: str, trials: dict[tuple[float, ...], float]
+    ) -> None:
+        self.decoder = decoder
+        self.keeper = keeper
+        self.metric = metric
+        self.trials = trials
+        self.sign = 1.0
+
+    def __call__(self, knobs: Knobs) -> float:
+        key = tuple(knobs.values())
+        if key not in self.trials:
+            start = time.monotonic()
+            self.trials[key] = self._score(knobs)
+            shown = "  ".join(f"{name} {value:g}" for name, value in knobs.items())
+            spent = time.monotonic() - start
+            print(f"{shown}  {self.metric} {self.trials[key]:.4f}  ({spent:.1f} s)", flush=True)
+        return self.sign * self.trials[key]
+
+    def _score(self, knobs: Knobs) -> float:
+        decoder: Any = replace(self.decoder, **knobs)  # type: ignore[type-var]
+        metrics = segmentation_metrics("")
+        for maps, name, kind, truth in self.keeper:
+            metrics.update(pred=decoder(maps).labels, target=truth, name=name, kind=kind)
+        results = metrics.compute()
+        if self.metric not in results:
+            known = ", ".join(key for key in results if "/" not in key)
+            raise DataError(f"There is no metric {self.metric} to tune by: choose one of {known}.")
+        self.sign = -1.0 if _higher_is_better(metrics, self.metric) else 1.0
+        return float(results[self.metric])
+
+
+def _higher_is_better(metrics: MetricCollection, key: str) -> bool:
+    owner = next(metric for metric in metrics.values() if key in metric.compute())
+    return bool(owner.higher_is_better)
+
+
+def _made(folder: str | None) -> Path:
+    path = Path(folder or ".")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
