@@ -86,7 +86,7 @@ class KaryonCLI(LightningCLI):
         knobs = None if subcommand == "tune" else stored_knobs(Path(config.ckpt_path), config.model)
         if knobs:
             checkpoint = config.ckpt_path
-            super().parse_arguments(parser, with_config(sys.argv[1:], knobs))
+            self.config = parser.parse_args(with_config(sys.argv[1:], knobs))
             self.config[subcommand].ckpt_path = checkpoint
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

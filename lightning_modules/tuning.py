@@ -62,7 +62,7 @@ class TuningTrainer(Trainer):
     ) -> None:
         """Finds the decoder's knobs that score best on the validation images.
 
-        The network is applied once; its maps are kept in a temporary folder and decoded again and again.
+        The network is applied once; its maps are kept in a temporary folder ($TMPDIR) and decoded again and again.
 
         Args:
             model: has a `TunableDecoder` as its ``decoder``.
@@ -78,7 +78,7 @@ class TuningTrainer(Trainer):
             raise DataError(f"{type(decoder).__name__} has no knobs to tune: validate and test can do without.")
         if self.world_size > 1:
             raise DataError("tune works in one process: add --trainer.devices 1.")
-        with tempfile.TemporaryDirectory(dir=_made(self.log_dir), prefix="maps-") as folder:
+        with tempfile.TemporaryDirectory(prefix="karyon-maps-") as folder:
             keeper = _Keeper(decoder, Path(folder))
             self.callbacks.append(keeper)  # type: ignore[attr-defined]
             model.decoder = keeper  # type: ignore[assignment]
@@ -193,9 +193,3 @@ class _Scorer:
 def _higher_is_better(metrics: MetricCollection, key: str) -> bool:
     owner = next(metric for metric in metrics.values() if key in metric.compute())
     return bool(owner.higher_is_better)
-
-
-def _made(folder: str | None) -> Path:
-    path = Path(folder or ".")
-    path.mkdir(parents=True, exist_ok=True)
-    return path

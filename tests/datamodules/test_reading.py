@@ -204,10 +204,17 @@ def test_a_stack_of_16_bit_of_floats_and_of_one_plane() -> None:
 def test_a_stack_cut_anywhere_is_refused_or_whole(name: str, refused: Callable) -> None:
     """Most of all where only its last planes are gone, and what is left looks like a shorter stack."""
     data = STACKS[name]
-    cuts = [int(len(data) * share) for share in np.linspace(0, 0.99, 34)]
+    refusals = 0
+    cuts = range(0, len(data), 13)
     for cut in cuts:
-        with refused(f"{name}.tif", "empty" if cut == 0 else "cannot be read", "copy or download it again"):
-            decode_stack(data[:cut], f"{name}.tif")
+        try:
+            # What is cut off may be a remark, the name of the program that wrote it, not a plane.
+            assert np.array_equal(decode_stack(data[:cut], "a.tif"), STACK)
+        except DataError:
+            refusals += 1
+            with refused("a.tif", "empty" if cut == 0 else "cannot be read", "copy or download it again"):
+                decode_stack(data[:cut], "a.tif")
+    assert refusals > 0.95 * len(cuts)
 
 
 @pytest.mark.parametrize(

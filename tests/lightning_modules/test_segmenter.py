@@ -6,8 +6,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datamodules.sample import Batch, DataError, Sample, collate
+from lightning_modules.inference import DihedralAverage, turn, turn_back
 from lightning_modules.losses import BinaryCrossEntropy
-from lightning_modules.metrics import segmentation_metrics
+from lightning_modules.metrics import MembraneScores, segmentation_metrics
 from lightning_modules.networks.unet import UNet
 from lightning_modules.representations.foreground import Foreground, ForegroundDecoder
 from lightning_modules.segmenter import DenseSegmenter
@@ -77,6 +78,30 @@ def test_predictions_have_the_original_size_and_the_scores_of_a_direct_computati
     for key, value in metrics.compute().items():
         assert logged[key] == pytest.approx(float(value)), key
     assert logged["test/dsb_score/other"] == 1
+
+
+def test_one_option_averages_over_the_eight_views() -> None:
+    network = UNet(widths=(4, 8), dropout=(0.0, 0.0)).eval()
+    batch = collate([discs("a", (24, 32), (48, 64))])
+    once, averaged = segmenter(network), segmenter(network, inference=DihedralAverage())
+    views = [(turns, flipped) for turns in range(4) for flipped in (False, True)]
+    with torch.no_grad():
+        maps = [turn_back(network(turn(batch.image, *view)).sigmoid(), *view) for view in views]
+        expected = once.representation.resize(torch.stack(maps).mean(0)[0], (48, 64))[0]
+        probabilities = [model.predict_step(batch)[0].probability for model in (once, averaged)]
+    torch.testing.assert_close(probabilities[1], expected)
+    assert not torch.allclose(probabilities[0], expected)
+    # Validation and test take the same way.
+    logged = trainer().test(averaged, loader([discs("a", (24, 32), (48, 64))]), verbose=False)[0]
+    found = averaged.decoder(expected[None])
+    assert logged["test/objects_found"] == len(found)
+
+
+def test_further_metrics_see_probabilities() -> None:
+    model = segmenter(Brightness(), metrics=[MembraneScores(threshold=0.3)])
+    logged = trainer().validate(model, loader([discs("a", (64, 64), (64, 64))]), verbose=False)[0]
+    assert logged["val/v_rand"] == logged["val/v_rand_fixed"] == 1
+    assert logged["val/dsb_score"] == 1
 
 
 def test_metrics_start_anew_each_epoch() -> None:
