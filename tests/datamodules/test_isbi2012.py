@@ -3,7 +3,6 @@
 import functools
 import http.server
 import json
-import os
 import pickle
 import threading
 from collections import Counter
@@ -209,42 +208,6 @@ def test_the_split_is_written_once_and_read_back(root: Path, tmp_path: Path) -> 
     changed = write(tmp_path / "changed", train_volume=VOLUME ^ 1)
     module(changed, cache_dir=tmp_path / "cache", fold=1).setup("fit")
     assert len(list((tmp_path / "cache" / "splits").iterdir())) == 4, "other pixels, another file"
-
-
-@pytest.mark.parametrize(
-    ("damage", "sentence"),
-    [
-        (lambda text: "{", "no split manifest"),
-        (lambda text: text.replace("train-volume-00", "train-volume-77"), "train-volume-77 is not in the data"),
-        (lambda text: text.replace(pixel_digest(VOLUME[0]), "0" * 64), "train-volume-00 has other pixels"),
-    ],
-    ids=["damaged", "unknown section", "other pixels"],
-)
-def test_a_split_of_other_data_is_refused(
-    damage: Callable[[str], str], sentence: str, root: Path, refused: Callable
-) -> None:
-    module(root).setup("fit")
-    (path,) = (root / "cache" / "splits").iterdir()
-    path.write_text(damage(path.read_text()))
-    with refused(path, sentence):
-        module(root).setup("fit")
-
-
-def test_a_file_in_place_of_the_cache_is_named(root: Path, tmp_path: Path, refused: Callable) -> None:
-    (tmp_path / "cache").touch()
-    with refused(tmp_path / "cache" / "splits", "cannot be written", "choose another cache_dir"):
-        module(root, cache_dir=tmp_path / "cache").setup("fit")
-
-
-def test_a_cache_that_may_not_be_written_is_named(
-    root: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable
-) -> None:
-    def deny(path: Path, *_: object, **__: object) -> None:
-        raise PermissionError(13, os.strerror(13), str(path))
-
-    monkeypatch.setattr(Path, "write_text", deny)
-    with refused(root / "cache", "cannot be written (Permission denied)", "choose another cache_dir"):
-        module(root).setup("fit")
 
 
 # --- stages

@@ -1,6 +1,7 @@
 """ISBI 2012: stacks, archives and manifests that cannot be used are refused in one sentence."""
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,7 +197,46 @@ def test_labels_of_0_and_1_are_as_good(root: Path) -> None:
     assert data.items["train"][0].read()[1].max() == 3  # type: ignore[union-attr]
 
 
-# --- the manifest itself
+# --- the split manifest and its place
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda text: "{", "no split manifest"),
+        (lambda text: text.replace("train-volume-00", "train-volume-77"), "train-volume-77 is not in the data"),
+        (lambda text: text.replace(pixel_digest(VOLUME[0]), "0" * 64), "train-volume-00 has other pixels"),
+    ],
+    ids=["damaged", "unknown section", "other pixels"],
+)
+def test_a_split_of_other_data_is_refused(
+    damage: Callable[[str], str], sentence: str, root: Path, refused: Callable
+) -> None:
+    module(root).setup("fit")
+    (path,) = (root / "cache" / "splits").iterdir()
+    path.write_text(damage(path.read_text()))
+    with refused(path, sentence):
+        module(root).setup("fit")
+
+
+def test_a_file_in_place_of_the_cache_is_named(root: Path, tmp_path: Path, refused: Callable) -> None:
+    (tmp_path / "cache").touch()
+    with refused(tmp_path / "cache" / "splits", "cannot be written", "choose another cache_dir"):
+        module(root, cache_dir=tmp_path / "cache").setup("fit")
+
+
+def test_a_cache_that_may_not_be_written_is_named(
+    root: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable
+) -> None:
+    def deny(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    monkeypatch.setattr(Path, "write_text", deny)
+    with refused(root / "cache", "cannot be written (Permission denied)", "choose another cache_dir"):
+        module(root).setup("fit")
+
+
+# --- the content manifest itself
 
 DIGEST = "0" * 64
 
