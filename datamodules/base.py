@@ -1,6 +1,7 @@
 """What every data module shares: samples from records, loaders, and random states that differ where they must."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ import albumentations
 import cv2
 import lightning
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from datamodules.reading import Pixels
 from datamodules.sample import Batch, DataError, LabelImage, Sample, collate
@@ -32,26 +33,47 @@ class Item:
 
 
 class LabelImageDataset(Dataset[Sample]):
-    """Items, prepared one at a time.
+    """Items, prepared one at a time."""
 
-    Args:
-        items: the images.
-        preparation: turns each into a sample.
-        length: number of samples, for which the items are gone through again and again; each once by default.
-    """
-
-    def __init__(self, items: Sequence[Item], preparation: Preparation, length: int | None = None) -> None:
+    def __init__(self, items: Sequence[Item], preparation: Preparation) -> None:
         self.items = items
         self.preparation = preparation
-        self.length = length or len(items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Sample:
+        item = self.items[index]
+        pixels, labels = item.read()
+        return self.preparation(item.name, item.kind, pixels, labels)
+
+
+class EndlessSampler(Sampler[int]):
+    """Goes through all items in random order, again and again; an epoch is a cut of that stream.
+
+    A shuffled loader begins anew each epoch. Here an epoch goes on where the last one stopped, so that all items are
+    drawn equally often whether an epoch is longer or shorter than the data set.
+
+    Args:
+        count: number of items.
+        length: number of draws in an epoch.
+    """
+
+    def __init__(self, count: int, length: int) -> None:
+        self.length = length
+        # Of its own, so that every process draws the same stream, of which Lightning gives each its share.
+        self.stream = _shuffled_passes(count, torch.Generator().manual_seed(torch.initial_seed()))
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> Sample:
-        item = self.items[index % len(self.items)]
-        pixels, labels = item.read()
-        return self.preparation(item.name, item.kind, pixels, labels)
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(self.stream, self.length)
+
+
+def _shuffled_passes(count: int, generator: torch.Generator) -> Iterator[int]:
+    while True:
+        yield from torch.randperm(count, generator=generator).tolist()
 
 
 class LabelImageDataModule(lightning.LightningDataModule):
@@ -64,8 +86,8 @@ class LabelImageDataModule(lightning.LightningDataModule):
         normalization: original pixels of any dtype to float32.
         augmentations: Albumentations transforms, applied in training to image and label image together.
         min_area: in training, fragments of objects below this are dropped, px.
-        samples_per_epoch: how many images an epoch draws, each one again and again in new augmentations; every image
-            once by default.
+        samples_per_epoch: how many images an epoch of training draws, more or fewer than there are; every image once
+            by default.
         batch_size: of training.
         eval_batch_size: of validation, test and prediction; 1 where images differ in size.
         num_workers: processes that read and augment, per GPU.
@@ -102,9 +124,9 @@ class LabelImageDataModule(lightning.LightningDataModule):
         augmentations = self.train_preparation.augmentations
         if augmentations and self.num_workers == 0:
             augmentations.set_random_seed((torch.initial_seed() + rank) % 2**32)
-        return self._loader(
-            "train", self.train_preparation, self.batch_size, self.samples_per_epoch, rank=rank, shuffle=True
-        )
+        draws = self.samples_per_epoch
+        order = {"sampler": EndlessSampler(len(self.items["train"]), draws)} if draws else {"shuffle": True}
+        return self._loader("train", self.train_preparation, self.batch_size, rank=rank, **order)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         return self._loader("val", self.preparation, self.eval_batch_size)
@@ -116,18 +138,12 @@ class LabelImageDataModule(lightning.LightningDataModule):
         return self._loader("predict", self.preparation, self.eval_batch_size)
 
     def _loader(
-        self,
-        part: str,
-        preparation: Preparation,
-        batch_size: int,
-        length: int | None = None,
-        rank: int = 0,
-        **kwargs: Any,
+        self, part: str, preparation: Preparation, batch_size: int, rank: int = 0, **kwargs: Any
     ) -> DataLoader[Sample]:
         if not self.items[part]:
             raise DataError(f"{type(self).__name__} holds no image for '{part}': check its root and its fractions.")
         return DataLoader(
-            LabelImageDataset(self.items[part], preparation, length),
+            LabelImageDataset(self.items[part], preparation),
             batch_size=batch_size,
             num_workers=self.num_workers,
             collate_fn=collate,

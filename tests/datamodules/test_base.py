@@ -13,8 +13,9 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 
-from datamodules.base import Item, LabelImageDataModule, LabelImageDataset
+from datamodules.base import EndlessSampler, Item, LabelImageDataModule
 from datamodules.sample import Batch, DataError
 from datamodules.transforms import PercentileNormalize
 
@@ -108,11 +109,19 @@ def test_the_length_of_an_epoch_is_of_training_alone() -> None:
     assert len(data.train_dataloader()) == 50 and len(datamodule().train_dataloader()) == IMAGES
 
 
-def test_a_data_set_is_gone_through_again_up_to_its_length() -> None:
-    data = datamodule()
-    dataset = LabelImageDataset(data.items["val"], data.preparation, 2 * IMAGES)
-    assert [dataset[i].name for i in range(len(dataset))] == [f"val{i}" for i in range(IMAGES)] * 2
-    assert len(LabelImageDataset(data.items["val"], data.preparation)) == IMAGES
+def test_short_epochs_go_on_where_the_last_one_stopped() -> None:
+    loader = datamodule(samples_per_epoch=3, num_workers=0).train_dataloader()
+    drawn = [batch.names[0] for _ in range(2 * IMAGES) for batch in loader]
+    assert Counter(drawn) == {f"train{i}": 6 for i in range(IMAGES)}
+
+
+def test_every_process_draws_the_same_stream() -> None:
+    lightning.seed_everything(3, verbose=False)
+    first, second = EndlessSampler(7, 5), EndlessSampler(7, 5)
+    torch.rand(1)  # what else is drawn meanwhile plays no part
+    assert [list(first) for _ in "ab"] == [list(second) for _ in "ab"]
+    wrapped = [DistributedSamplerWrapper(EndlessSampler(7, 6), num_replicas=2, rank=rank) for rank in (0, 1)]
+    assert sorted([*wrapped[0], *wrapped[1]]) == sorted(EndlessSampler(7, 6))
 
 
 def test_only_evaluation_carries_originals_and_only_training_is_augmented() -> None:
