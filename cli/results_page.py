@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cli.results_records import References, Run, System, trained
+from cli.results_records import References, Run, trained
 
 FIGURES = {
     "dsb_score": "DSB score",
@@ -19,6 +19,11 @@ FIGURES = {
     "val/miou": "validation mIoU",
     "v_rand": "V_rand",
     "v_info": "V_info",
+    "v_rand_fixed": "V_rand at the set threshold",
+    "v_info_fixed": "V_info at the set threshold",
+    "rand_error": "Rand error",
+    "pixel_error": "pixel error",
+    "warping_error": "warping error",
 }
 NOT_YET, NONE = "not yet", "-"
 INTRODUCTION = """\
@@ -149,19 +154,22 @@ def _public(references: References, by_id: dict[str, Run]) -> str:
                 entry["model"],
                 entry["who"],
                 " / ".join(f"{value:g}" for value in figures.values()),
-                _best(list(figures), [s for s in references.systems if s.data == entry["data"]], by_id),
+                _best(references, entry, by_id),
             ]
         )
     return table(["what", "test set", "model", "who", "figure", "our best"], rows, words=4)
 
 
-def _best(metrics: list[str], systems: list[System], by_id: dict[str, Run]) -> str:
-    runs = [by_id[system.id] for system in systems if system.id in by_id]
+def _best(references: References, entry: dict[str, Any], by_id: dict[str, Run]) -> str:
+    """Our run that is best by the first of a public entry's figures, on its data or on those to stand beside it."""
+    metrics, data = list(entry["figures"]), entry.get("beside", entry["data"])
+    runs = [by_id[system.id] for system in references.systems if system.data == data and system.id in by_id]
     scores = {run.id: score for run in runs if (score := run.metric(metrics[0])) is not None}
     if not scores:
         return NOT_YET
     best = max(scores, key=lambda run_id: scores[run_id])
-    return f"{' / '.join(number(by_id[best].metric(metric)) for metric in metrics)} (`{best}`)"
+    other = ", on other images" if "beside" in entry else ""
+    return f"{' / '.join(number(by_id[best].metric(metric)) for metric in metrics)} (`{best}`{other})"
 
 
 def _provenance(runs: list[Run]) -> str:
