@@ -15,6 +15,7 @@ LAYERS = {
     "networks": 0,
     "losses": 0,
     "instances": 0,
+    "symmetry": 0,
     "representations": 1,
     "metrics": 1,
     "overlay": 1,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_modules.instances import Instances
 from lightning_modules.representations.protocol import resize_maps
+from lightning_modules.symmetry import turn_back
 
 
 class Foreground:
@@ -35,6 +36,9 @@ class Foreground:
     def maps(self, output: Tensor) -> Tensor:
         """Turns logits (B, 1, h, w) into probabilities."""
         return output.detach().float().sigmoid()
+
+    def turn_back(self, maps: Tensor, turns: int, flipped: bool) -> Tensor:
+        return turn_back(maps, turns, flipped)
 
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         return resize_maps(maps, size)

@@ -19,6 +19,10 @@ class Representation(Protocol):
         """Turns the network's output (B, K, h, w) into float32 maps (B, K', h, w) that can be averaged and decoded."""
         ...
 
+    def turn_back(self, maps: Tensor, turns: int, flipped: bool) -> Tensor:
+        """Undoes `lightning_modules.symmetry.turn` on maps (..., K', H, W) of a turned image."""
+        ...
+
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
         """Brings one image's maps (K', h, w) to its original size (K', H, W)."""
         ...

@@ -6,12 +6,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datamodules.sample import Batch, DataError, Sample, collate
-from lightning_modules.inference import DihedralAverage, turn, turn_back
+from lightning_modules.inference import DihedralAverage
 from lightning_modules.losses import BinaryCrossEntropy
 from lightning_modules.metrics import MembraneScores, segmentation_metrics
 from lightning_modules.networks.unet import UNet
 from lightning_modules.representations.foreground import Foreground, ForegroundDecoder
 from lightning_modules.segmenter import DenseSegmenter
+from lightning_modules.symmetry import VIEWS, turn, turn_back
 
 
 def discs(name: str, size: tuple[int, int], original: tuple[int, int], kind: str = "") -> Sample:
@@ -84,9 +85,8 @@ def test_one_option_averages_over_the_eight_views() -> None:
     network = UNet(widths=(4, 8), dropout=(0.0, 0.0)).eval()
     batch = collate([discs("a", (24, 32), (48, 64))])
     once, averaged = segmenter(network), segmenter(network, inference=DihedralAverage())
-    views = [(turns, flipped) for turns in range(4) for flipped in (False, True)]
     with torch.no_grad():
-        maps = [turn_back(network(turn(batch.image, *view)).sigmoid(), *view) for view in views]
+        maps = [turn_back(network(turn(batch.image, *view)).sigmoid(), *view) for view in VIEWS]
         expected = once.representation.resize(torch.stack(maps).mean(0)[0], (48, 64))[0]
         probabilities = [model.predict_step(batch)[0].probability for model in (once, averaged)]
     torch.testing.assert_close(probabilities[1], expected)
