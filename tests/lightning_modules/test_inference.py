@@ -1,9 +1,12 @@
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lightning_modules.inference import DihedralAverage
+from lightning_modules.inference import DihedralAverage, Tiled
+from lightning_modules.networks.simple_cnn import SimpleCNN
+from lightning_modules.networks.unet import UNet
 from lightning_modules.symmetry import VIEWS, turn, turn_back
 
 
@@ -45,3 +48,55 @@ def test_a_network_that_marks_a_corner_marks_all_four() -> None:
 
     average = DihedralAverage()(corner, turn_back, torch.rand(1, 1, 3, 4))
     assert average[0, 0].tolist() == [[0.25, 0, 0, 0.25], [0, 0, 0, 0], [0.25, 0, 0, 0.25]]
+
+
+sizes = st.integers(1, 90)
+
+
+@given(sizes, st.integers(0, 7))
+def test_windows_cover_an_axis_and_their_weights_add_up_to_one(length: int, margin: int) -> None:
+    tiled = Tiled(window=32, overlap=16, margin=margin, align=4)
+    total = torch.zeros(length)
+    for window in tiled.windows(length):
+        assert window.start % 4 == 0
+        total[window] += tiled.weight(window, length)
+    torch.testing.assert_close(total, torch.ones(length))
+
+
+@settings(deadline=None, max_examples=25)
+@given(sizes, sizes)
+def test_tiles_give_what_one_pass_gives(height: int, width: int) -> None:
+    torch.manual_seed(0)
+    # It sees 3 px to each side.
+    network = SimpleCNN(1, 2, layers=[(4, 3, 1), (4, 3, 1)], output_kernel=3, activation=nn.ReLU).eval()
+    image = torch.rand(2, 1, height, width)
+    with torch.no_grad():
+        tiled = Tiled(window=32, overlap=16, margin=3, align=4)(network, turn_back, image)
+        torch.testing.assert_close(tiled, network(image), atol=1e-5, rtol=1e-5)
+
+
+def test_a_network_that_halves_the_image_agrees_where_windows_are_aligned() -> None:
+    torch.manual_seed(0)
+    # Two levels: 2 + 2 * 2 + 2 px and the parity of the pooling, less than 12 px to each side.
+    network = UNet(1, 1, widths=(4, 8), dropout=(0.0, 0.0)).eval()
+    image = torch.rand(1, 1, 150, 97)
+    with torch.no_grad():
+        tiled = Tiled(window=64, overlap=32, margin=12, align=2)(network, turn_back, image)
+        torch.testing.assert_close(tiled, network(image), atol=1e-5, rtol=1e-5)
+        # Too narrow a margin shows.
+        narrow = Tiled(window=64, overlap=32, margin=1, align=2)(network, turn_back, image)
+        assert (narrow - network(image)).abs().max() > 1e-3
+
+
+def test_each_tile_can_be_turned() -> None:
+    image = torch.rand(1, 1, 40, 50)
+    network = nn.Conv2d(1, 1, 3, padding=1)
+    with torch.no_grad():
+        tiled = Tiled(window=32, overlap=16, margin=4, align=4, inner=DihedralAverage())(network, turn_back, image)
+        torch.testing.assert_close(tiled, DihedralAverage()(network, turn_back, image))
+
+
+@pytest.mark.parametrize("overlap", [8, 20, 15])
+def test_windows_that_do_not_fit_are_refused(overlap: int) -> None:
+    with pytest.raises(ValueError, match=f"an overlap of {overlap} px"):
+        Tiled(window=32, overlap=overlap, margin=4, align=4)
