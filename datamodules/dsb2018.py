@@ -1,6 +1,5 @@
 """The Data Science Bowl 2018: nuclei in 670 training and 65 test images of many microscopes and stainings."""
 
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,10 +9,12 @@ from typing import Any, Literal
 
 from datamodules.base import Item, LabelImageDataModule
 from datamodules.cache import Cache, Reader, Record, build_cache, open_cache
+from datamodules.content import check_content, content_fingerprint, read_content_manifest
 from datamodules.download import download
 from datamodules.reading import Pixels, read_bytes
 from datamodules.sample import DataError, LabelImage
 from datamodules.sources import (
+    Corrections,
     Entry,
     SolutionTable,
     Source,
@@ -37,6 +38,7 @@ class DSB2018DataModule(LabelImageDataModule):
         stage1_train.zip       <ImageId>/images/<ImageId>.png, <ImageId>/masks/*.png (one nucleus a file)
         stage1_test.zip        <ImageId>/images/<ImageId>.png
         stage1_solution.csv    ImageId,EncodedPixels,Height,Width,Usage
+        stage1_train_corrections.zip    <ImageId>.png, removed.txt (only for annotation: corrected)
         stage2_test_final.zip, stage2_solution_final.csv    (only for test_set: stage2)
 
     Licence: CC0. Citation: Caicedo et al. 2019, "Nucleus segmentation across imaging experiments: the 2018 Data
@@ -49,6 +51,9 @@ class DSB2018DataModule(LabelImageDataModule):
         manifest: table of every image's content (SHA-256 of pixels and of label image) that the data must match; null
             to use data of your own in this layout.
         test_set: ``stage1`` (65 images) or ``stage2`` (its 106 scored images; their content is not pinned).
+        annotation: ``original``, or ``corrected``: with the community's label images in place of 109 of the training
+            images' masks, and without the 6 images it gave up. The test images are never corrected. For the public
+            repository of these corrections put in place of ``stage1_train``, take ``original`` with ``manifest: null``.
         val_fraction: share of the training images held out for validation, by image type.
         split_seed: another seed, another split.
         split_manifest: a split written earlier, to be used again; its images are checked by content.
@@ -63,6 +68,7 @@ class DSB2018DataModule(LabelImageDataModule):
         download: bool = False,
         manifest: Path | None = MANIFEST,
         test_set: Literal["stage1", "stage2"] = "stage1",
+        annotation: Literal["original", "corrected"] = "original",
         val_fraction: float = 0.2,
         split_seed: int = 42,
         split_manifest: Path | None = None,
@@ -78,6 +84,7 @@ class DSB2018DataModule(LabelImageDataModule):
             "stage1": ("stage1_test", "stage1_solution.csv"),
             "stage2": ("stage2_test_final", "stage2_solution_final.csv"),
         }[test_set]
+        self.annotation = annotation
         self.val_fraction = val_fraction
         self.split_seed = split_seed
         self.split_manifest = split_manifest
@@ -100,6 +107,8 @@ class DSB2018DataModule(LabelImageDataModule):
 
     def train_cache(self) -> Cache:
         """The cache of the training images, built where it is not there yet."""
+        if self.annotation == "corrected":
+            return self._cache("stage1_train_corrected", self._corrected_readers)
         return self._cache("stage1_train", self._train_readers)
 
     def test_cache(self) -> Cache:
@@ -109,10 +118,10 @@ class DSB2018DataModule(LabelImageDataModule):
     def _cache(self, name: str, readers: Callable[[Source], dict[str, Reader]]) -> Cache:
         expected = self.expected.get(name)
         # Content that is pinned needs no look at its originals once it is in the cache.
-        if expected and (cache := open_cache(self._cache_folder(name, _fingerprint(expected)))):
+        if expected and (cache := open_cache(self._cache_folder(name, content_fingerprint(expected)))):
             return cache
         source = self._source(name)
-        folder = self._cache_folder(name, _fingerprint(expected) if expected else self._listing(source, name))
+        folder = self._cache_folder(name, content_fingerprint(expected) if expected else self._listing(source, name))
         if cache := open_cache(folder):
             return cache
         check = partial(check_content, expected=expected, where=source.path) if expected else None
@@ -122,13 +131,17 @@ class DSB2018DataModule(LabelImageDataModule):
         return self.cache_dir / f"{name}-{fingerprint}"
 
     def _listing(self, source: Source, name: str) -> str:
-        """Fingerprint of originals whose content is not known yet; the test images' annotation lies in the table."""
+        """Fingerprint of originals whose content is not known yet; some annotation lies apart from the images."""
+        digest = listing_digest(source)
         table = self.root / self.solution
-        if name != self.test_archive or not table.exists():
-            return listing_digest(source)
-        return hashlib.sha256(listing_digest(source).encode() + read_bytes(table)).hexdigest()[:12]
+        if name == "stage1_train_corrected":
+            digest += listing_digest(Corrections(self.root).source)
+        if name == self.test_archive and table.exists():
+            digest += hashlib.sha256(read_bytes(table)).hexdigest()
+        return digest if len(digest) == 12 else hashlib.sha256(digest.encode()).hexdigest()[:12]
 
     def _source(self, name: str) -> Source:
+        name = name.removesuffix("_corrected")
         if self.download and name == self.test_archive:
             download(self.address, [self.solution], self.root)
         source = open_source(self.root, name)
@@ -144,6 +157,15 @@ class DSB2018DataModule(LabelImageDataModule):
 
     def _train_readers(self, source: Source) -> dict[str, Reader]:
         return {entry.name: partial(_read_masks, source, entry) for entry in scan_layout(source)}
+
+    def _corrected_readers(self, source: Source) -> dict[str, Reader]:
+        corrections = Corrections(self.root)
+        readers = self._train_readers(source)
+        if unknown := sorted((corrections.files.keys() | corrections.removed) - readers.keys()):
+            raise DataError(f"{corrections.source.path} corrects image {unknown[0]}, which {source.path} lacks.")
+        entries = {entry.name: entry for entry in scan_layout(source)}
+        readers |= {name: partial(_read_corrected, source, entries[name], corrections) for name in corrections.files}
+        return {name: reader for name, reader in readers.items() if name not in corrections.removed}
 
     def _test_readers(self, source: Source) -> dict[str, Reader]:
         table = SolutionTable(self.root / self.solution)
@@ -188,61 +210,11 @@ def _read_masks(source: Source, entry: Entry) -> tuple[Pixels, LabelImage]:
     return pixels, read_entry_labels(source, entry, pixels.shape[:2])
 
 
+def _read_corrected(source: Source, entry: Entry, corrections: Corrections) -> tuple[Pixels, LabelImage]:
+    pixels = read_entry_image(source, entry)
+    return pixels, corrections.read_labels(entry.name, pixels.shape[:2])
+
+
 def _read_solution(source: Source, entry: Entry, table: SolutionTable) -> tuple[Pixels, LabelImage]:
     pixels = read_entry_image(source, entry)
     return pixels, table.read_labels(entry.name, pixels.shape[:2])
-
-
-Content = dict[str, dict[str, str]]
-"""For each image, the columns of the content manifest."""
-
-
-def read_content_manifest(path: Path) -> dict[str, Content]:
-    """Reads a content manifest.
-
-    Returns:
-        for each archive, its images' rows.
-
-    Raises:
-        DataError: the file cannot be read, or is no such table.
-    """
-    expected: dict[str, Content] = {}
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                columns = {column: row[column] for column in ("objects", "image_sha256", "labels_sha256")}
-                expected.setdefault(row["archive"], {})[row["name"]] = columns
-    except (OSError, KeyError, ValueError, csv.Error):
-        expected = {}
-    if not expected:
-        raise DataError(f"{path} is no readable content manifest: give null, or the table that came with the project.")
-    return expected
-
-
-def check_content(records: Sequence[Record], expected: Content, where: Path) -> None:
-    """Compares what was read with the manifest.
-
-    Raises:
-        DataError: an image is missing, unknown, or differs in its pixels or nuclei.
-    """
-    remedy = "download the archive again, or pass manifest: null to use data of your own"
-    found = {record.name: record for record in records}
-    if missing := sorted(expected.keys() - found.keys()):
-        raise DataError(f"{where} lacks {len(missing)} of {len(expected)} images, {missing[0]} first: {remedy}.")
-    if unknown := sorted(found.keys() - expected.keys()):
-        raise DataError(
-            f"{where} holds {len(unknown)} images that are not in the manifest, {unknown[0]} first: {remedy}."
-        )
-    for name, row in expected.items():
-        if found[name].image_sha256 != row["image_sha256"]:
-            raise DataError(f"{where}: the pixels of image {name} differ from the published ones; {remedy}.")
-        if found[name].labels_sha256 != row["labels_sha256"]:
-            raise DataError(
-                f"{where}: the nuclei of image {name} differ from the published ones ({found[name].objects} here, "
-                f"{row['objects']} there); {remedy}."
-            )
-
-
-def _fingerprint(expected: Content) -> str:
-    lines = "\n".join(f"{name} {row['image_sha256']} {row['labels_sha256']}" for name, row in sorted(expected.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()[:12]

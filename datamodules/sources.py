@@ -171,6 +171,50 @@ def read_entry_labels(source: Source, entry: Entry, size: tuple[int, int]) -> La
     return labels
 
 
+class Corrections:
+    """The community's corrections of the training annotation: label images ``<ImageId>.png`` and ``removed.txt``.
+
+    Attributes:
+        files: for each corrected image, its label image's file.
+        removed: images to leave out.
+
+    Raises:
+        DataError: there are none in the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        source = open_source(root, "stage1_train_corrections")
+        if source is None:
+            raise DataError(
+                f"There is no stage1_train_corrections.zip and no folder of that name in {root}: put the corrections "
+                "there, or choose --data.init_args.annotation original."
+            )
+        self.source = source
+        names = [name for name in source.sizes() if "__MACOSX" not in name]
+        self.files = {PurePosixPath(name).stem: name for name in names if name.lower().endswith(".png")}
+        lists = [name for name in names if PurePosixPath(name).name == "removed.txt"]
+        self.removed = {line for name in lists for line in source.read(name).decode(errors="replace").split()}
+
+    def read_labels(self, name: str, size: tuple[int, int]) -> LabelImage:
+        """The label image of a corrected image, int32 (H, W).
+
+        Args:
+            name: of the image.
+            size: its height and width, px.
+
+        Raises:
+            DataError: it is damaged, of another size or no label image.
+        """
+        where = f"{self.source.path}/{self.files[name]}"
+        labels = decode_image(self.source.read(self.files[name]), where)
+        if labels.shape != size or not np.issubdtype(labels.dtype, np.integer):
+            raise DataError(
+                f"{where} is no label image of {size[0]} x {size[1]} px but {labels.dtype} of shape {labels.shape}: "
+                "get the corrections again."
+            )
+        return labels.astype(np.int32)
+
+
 class SolutionTable:
     """The run lengths of ``stage1_solution.csv``; rows whose Usage is ``Ignored`` are left out.
 

@@ -16,7 +16,8 @@ TurnBack = Callable[[Tensor, int, bool], Tensor]
 class Inference(Protocol):
     """Applies a network to a batch of images in more than one pass."""
 
-    def __call__(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
+    # Not __call__, by which jsonargparse would take the class for a function's type.
+    def apply(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
         """Makes the maps of a batch of images.
 
         Args:
@@ -33,7 +34,7 @@ class Inference(Protocol):
 class DihedralAverage:
     """Test-time augmentation: the mean of the maps over the eight rotations and flips of the image."""
 
-    def __call__(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
+    def apply(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
         # Added up one by one: eight maps of a large image at once would be eight times the memory.
         total = sum(turn_back(maps(turn(image, *view)), *view) for view in VIEWS)
         assert isinstance(total, Tensor)
@@ -69,12 +70,12 @@ class Tiled:
             )
         self.window, self.overlap, self.margin, self.inner = window, overlap, margin, inner
 
-    def __call__(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
+    def apply(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         total: Tensor | None = None
         for rows, columns in product(self.windows(height), self.windows(width)):
             tile = image[..., rows, columns]
-            answer = (maps(tile) if self.inner is None else self.inner(maps, turn_back, tile)).cpu()
+            answer = (maps(tile) if self.inner is None else self.inner.apply(maps, turn_back, tile)).cpu()
             if total is None:
                 # On the CPU, where maps are decoded: a large image's maps need not fit into the GPU's memory.
                 total = torch.zeros(*answer.shape[:-2], height, width)

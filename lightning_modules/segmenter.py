@@ -69,7 +69,7 @@ class DenseSegmenter(lightning.LightningModule):
 
     def predict_step(self, batch: Batch) -> list[Prediction]:
         if self.inference is not None:
-            return self._decode(batch, self.inference(self._maps, self.representation.turn_back, batch.image))
+            return self._decode(batch, self.inference.apply(self._maps, self.representation.turn_back, batch.image))
         return self._decode(batch, self._maps(batch.image))
 
     def _maps(self, image: Tensor) -> Tensor:

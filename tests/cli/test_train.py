@@ -74,6 +74,26 @@ def test_bf16_and_channels_last_train_on_the_cpu(run: Run, small: Small) -> None
     assert run("fit", *small(QUICKSTART), *args) == 0
 
 
+INFERENCE = "lightning_modules.inference"
+TILED = f"{{class_path: {INFERENCE}.Tiled, init_args: {{window: 32, overlap: 16, margin: 4, align: 16, inner: "
+
+
+@pytest.mark.parametrize(
+    "inference", [f"{INFERENCE}.DihedralAverage", f"{TILED}null}}}}", f"{TILED}{INFERENCE}.DihedralAverage}}}}"]
+)
+def test_turns_and_tiles_are_one_option(run: Run, small: Small, tmp_path: Path, inference: str) -> None:
+    args = [*small(QUICKSTART), "--test_after_fit", "false"]
+    assert run("fit", *args) == 0
+    assert run("test", *args) == 0
+    assert run("test", *args, "--model.init_args.inference", inference, "--out", "again") == 0
+    records = [
+        tmp_path / "runs" / "quickstart" / "version_0" / "test" / "record.json",
+        tmp_path / "again" / "record.json",
+    ]
+    once, again = (json.loads(path.read_text())["test"]["metrics"] for path in records)
+    assert once["test/loss"] == again["test/loss"] and once != again
+
+
 def test_missing_data_says_how_to_point_at_it(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     config = ROOT / "configs" / "reference" / "r3-unet.yaml"
     assert run("fit", "--config", config, "--trainer.max_epochs", 1) == 2

@@ -12,7 +12,8 @@ import pytest
 
 from datamodules import dsb2018
 from datamodules.cache import Cache
-from datamodules.dsb2018 import MANIFEST, DSB2018DataModule, read_content_manifest
+from datamodules.content import read_content_manifest
+from datamodules.dsb2018 import MANIFEST, DSB2018DataModule
 from datamodules.sample import encode_objects
 from datamodules.sources import SolutionTable
 

@@ -23,7 +23,7 @@ def test_the_views_are_the_eight_symmetries_of_the_square() -> None:
 
 def test_what_commutes_with_turning_stays_as_it_is() -> None:
     image = torch.rand(2, 3, 5, 8)
-    torch.testing.assert_close(DihedralAverage()(torch.sigmoid, turn_back, image), torch.sigmoid(image))
+    torch.testing.assert_close(DihedralAverage().apply(torch.sigmoid, turn_back, image), torch.sigmoid(image))
 
 
 def test_the_average_turns_with_the_image() -> None:
@@ -31,7 +31,7 @@ def test_the_average_turns_with_the_image() -> None:
     image = torch.rand(1, 1, 6, 9)
 
     def average(image: Tensor) -> Tensor:
-        return DihedralAverage()(network, turn_back, image)
+        return DihedralAverage().apply(network, turn_back, image)
 
     with torch.no_grad():
         for view in VIEWS:
@@ -46,7 +46,7 @@ def test_a_network_that_marks_a_corner_marks_all_four() -> None:
         marked[..., 0, 0] = 1
         return marked
 
-    average = DihedralAverage()(corner, turn_back, torch.rand(1, 1, 3, 4))
+    average = DihedralAverage().apply(corner, turn_back, torch.rand(1, 1, 3, 4))
     assert average[0, 0].tolist() == [[0.25, 0, 0, 0.25], [0, 0, 0, 0], [0.25, 0, 0, 0.25]]
 
 
@@ -71,7 +71,7 @@ def test_tiles_give_what_one_pass_gives(height: int, width: int) -> None:
     network = SimpleCNN(1, 2, layers=[(4, 3, 1), (4, 3, 1)], output_kernel=3, activation=nn.ReLU).eval()
     image = torch.rand(2, 1, height, width)
     with torch.no_grad():
-        tiled = Tiled(window=32, overlap=16, margin=3, align=4)(network, turn_back, image)
+        tiled = Tiled(window=32, overlap=16, margin=3, align=4).apply(network, turn_back, image)
         torch.testing.assert_close(tiled, network(image), atol=1e-5, rtol=1e-5)
 
 
@@ -81,10 +81,10 @@ def test_a_network_that_halves_the_image_agrees_where_windows_are_aligned() -> N
     network = UNet(1, 1, widths=(4, 8), dropout=(0.0, 0.0)).eval()
     image = torch.rand(1, 1, 150, 97)
     with torch.no_grad():
-        tiled = Tiled(window=64, overlap=32, margin=12, align=2)(network, turn_back, image)
+        tiled = Tiled(window=64, overlap=32, margin=12, align=2).apply(network, turn_back, image)
         torch.testing.assert_close(tiled, network(image), atol=1e-5, rtol=1e-5)
         # Too narrow a margin shows.
-        narrow = Tiled(window=64, overlap=32, margin=1, align=2)(network, turn_back, image)
+        narrow = Tiled(window=64, overlap=32, margin=1, align=2).apply(network, turn_back, image)
         assert (narrow - network(image)).abs().max() > 1e-3
 
 
@@ -92,8 +92,10 @@ def test_each_tile_can_be_turned() -> None:
     image = torch.rand(1, 1, 40, 50)
     network = nn.Conv2d(1, 1, 3, padding=1)
     with torch.no_grad():
-        tiled = Tiled(window=32, overlap=16, margin=4, align=4, inner=DihedralAverage())(network, turn_back, image)
-        torch.testing.assert_close(tiled, DihedralAverage()(network, turn_back, image))
+        tiled = Tiled(window=32, overlap=16, margin=4, align=4, inner=DihedralAverage()).apply(
+            network, turn_back, image
+        )
+        torch.testing.assert_close(tiled, DihedralAverage().apply(network, turn_back, image))
 
 
 @pytest.mark.parametrize("overlap", [8, 20, 15])
