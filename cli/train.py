@@ -97,6 +97,9 @@ class KaryonCLI(LightningCLI):
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="whether fit ends with a test")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        # Behind the one above, whose best is what "best" means. save_last would not do: since Lightning 2.6 it writes
+        # only where a new best was saved, so that going on from it would repeat, and forget, all epochs since.
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(EvaluationOverlays, "overlays")
         parser.add_lightning_class_args(PredictionWriter, "writer")
         parser.set_defaults(
@@ -104,9 +107,11 @@ class KaryonCLI(LightningCLI):
                 "checkpoint.filename": "best",
                 "checkpoint.monitor": "val/dsb_score",
                 "checkpoint.mode": "max",
-                "checkpoint.save_last": True,
                 # best.ckpt stays best.ckpt, so that a later command can name it.
                 "checkpoint.enable_version_counter": False,
+                "last_checkpoint.filename": "last",
+                "last_checkpoint.enable_version_counter": False,
+                "last_checkpoint.save_on_train_epoch_end": True,
             }
         )
 
@@ -172,7 +177,8 @@ class KaryonCLI(LightningCLI):
     def after_fit(self) -> None:
         print(f"Run folder: {self.trainer.log_dir}")
         if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
-            self.test(model=self.model, datamodule=self.datamodule, ckpt_path="best")
+            best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
+            self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best or None)
             self.after_test()
 
     def test(self, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tifffile
+import torch
 from config_files import ROOT
 
 Run = Callable[..., int]
@@ -61,6 +62,19 @@ def test_resume_goes_on_in_the_same_folder_and_loses_nothing(
     assert (folder / "config-2.yaml").exists()
     record = json.loads((folder / "record.json").read_text())["fit"]
     assert (record["epochs"], record["steps"]) == (3, 3)
+
+
+def test_last_is_the_last_epoch_though_nothing_was_better(run: Run, small: Small, tmp_path: Path) -> None:
+    # The number of true objects never changes, so that the first epoch stays the best.
+    constant = ["--checkpoint.monitor", "val/objects_true", "--checkpoint.mode", "max"]
+    args = [*small(QUICKSTART), *constant, "--trainer.max_epochs", 3, "--test_after_fit", "false"]
+    assert run("fit", *args) == 0
+    folder = tmp_path / "runs" / "quickstart" / "version_0" / "checkpoints"
+    epochs = {path.stem: torch.load(path, weights_only=True)["epoch"] for path in folder.glob("*.ckpt")}
+    assert epochs == {"best": 0, "last": 2}
+    assert run("test", *args) == 0
+    record = json.loads((folder.parent / "test" / "record.json").read_text())["test"]
+    assert record["checkpoint"].endswith("best.ckpt")
 
 
 def test_a_second_run_gets_a_folder_of_its_own(run: Run, small: Small, tmp_path: Path) -> None:
