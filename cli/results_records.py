@@ -164,9 +164,13 @@ def trained(run: Run, schedule: dict[str, int] | None) -> str:
     Returns:
         A text that begins with ``full`` or ``partial``, or says that nothing is known.
     """
-    fit = run.fit
-    if fit is None:
+    if run.fit is None:
         return "no record of the training"
+    annotation = run.fit.get("annotation", "original")
+    return _extent(run.fit, schedule) + ("" if annotation == "original" else f", {annotation} annotation")
+
+
+def _extent(fit: dict[str, Any], schedule: dict[str, int] | None) -> str:
     unit, limit = next(iter((schedule or {"epochs": fit["max_epochs"]}).items()))
     # Lightning's -1 means no limit.
     planned = max(limit or 0, 0)

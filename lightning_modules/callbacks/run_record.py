@@ -85,7 +85,10 @@ class RunRecord(Callback):
         self._write(trainer, record)
 
     def _provenance(self, trainer: Trainer) -> dict[str, Any]:
+        # Of data sets that have more than one.
+        annotation = getattr(getattr(trainer, "datamodule", None), "annotation", None)
         return {
+            **({"annotation": annotation} if annotation else {}),
             "command": "python -m cli " + shlex.join(sys.argv[1:]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": self.commit,

@@ -305,6 +305,13 @@ def test_the_command_line_helps() -> None:
         assert option in printed
 
 
+def test_a_corrected_annotation_is_said(place: Path) -> None:
+    record = made_up("r3-unet", {"accuracy": 0.9})
+    assert "annotation" not in row(run_results(place, write(place, record)), "r3-unet")[2]
+    record["fit"]["annotation"] = "corrected"
+    assert row(run_results(place, write(place, record)), "r3-unet")[2].endswith(", corrected annotation")
+
+
 def test_validation_figures_stand_beside_those_of_the_test(place: Path) -> None:
     record = made_up("r3-unet", {"accuracy": 0.9, "dsb_score": 0.3})
     record["val"] = {**record["test"], "metrics": {"val/accuracy": 0.9871, "val/miou": 0.8765}}

@@ -34,6 +34,7 @@ def test_quickstart_ends_with_a_table_and_says_where_everything_is(
     assert len(list((folder / "overlays").glob("*.png"))) == 3
     record = json.loads((folder / "record.json").read_text())
     assert record["fit"]["epochs"] == 1
+    assert record["fit"]["annotation"] == "original"
     assert record["test"]["metrics"]["test/objects_true"] > 0
 
 
