@@ -51,18 +51,27 @@ class LabelImageDataset(Dataset[Sample]):
 class EndlessSampler(Sampler[int]):
     """Goes through all items in random order, again and again; an epoch is a cut of that stream.
 
-    A shuffled loader begins anew each epoch. Here an epoch goes on where the last one stopped, so that all items are
-    drawn equally often whether an epoch is longer or shorter than the data set.
+    A shuffled loader begins anew each epoch. Here an epoch goes on where the last one stopped, so that all items of a
+    kind are drawn equally often whether an epoch is longer or shorter than the data set.
 
     Args:
-        count: number of items.
+        kinds: of each item.
         length: number of draws in an epoch.
+        balance: 0 draws kinds as often as they are found, 1 all kinds equally often; between the two, a kind of n items
+            is drawn in proportion to n to the power of 1 - balance.
     """
 
-    def __init__(self, count: int, length: int) -> None:
+    def __init__(self, kinds: Sequence[str], length: int, balance: float = 0.0) -> None:
         self.length = length
+        groups: dict[str, list[int]] = {}
+        for index, kind in enumerate(kinds):
+            groups.setdefault(kind, []).append(index)
+        # Without balance there is one group, so that every pass holds each item once.
+        members = list(groups.values()) if balance else [list(range(len(kinds)))]
         # Of its own, so that every process draws the same stream, of which Lightning gives each its share.
-        self.stream = _shuffled_passes(count, torch.Generator().manual_seed(torch.initial_seed()))
+        generator = torch.Generator().manual_seed(torch.initial_seed())
+        weights = torch.tensor([float(len(group)) for group in members]) ** (1 - balance)
+        self.stream = _draw([_shuffled_passes(group, generator) for group in members], weights, generator)
 
     def __len__(self) -> int:
         return self.length
@@ -71,9 +80,14 @@ class EndlessSampler(Sampler[int]):
         return itertools.islice(self.stream, self.length)
 
 
-def _shuffled_passes(count: int, generator: torch.Generator) -> Iterator[int]:
+def _draw(streams: list[Iterator[int]], weights: torch.Tensor, generator: torch.Generator) -> Iterator[int]:
     while True:
-        yield from torch.randperm(count, generator=generator).tolist()
+        yield next(streams[int(torch.multinomial(weights, 1, generator=generator))])
+
+
+def _shuffled_passes(members: list[int], generator: torch.Generator) -> Iterator[int]:
+    while True:
+        yield from (members[k] for k in torch.randperm(len(members), generator=generator).tolist())
 
 
 class LabelImageDataModule(lightning.LightningDataModule):
@@ -88,6 +102,8 @@ class LabelImageDataModule(lightning.LightningDataModule):
         min_area: in training, fragments of objects below this are dropped, px.
         samples_per_epoch: how many images an epoch of training draws, more or fewer than there are; every image once
             by default.
+        balance: how far rare image types are drawn as often as frequent ones in training, from 0 (as they are found)
+            to 1 (all types equally often).
         batch_size: of training.
         eval_batch_size: of validation, test and prediction; 1 where images differ in size.
         num_workers: processes that read and augment, per GPU.
@@ -101,6 +117,7 @@ class LabelImageDataModule(lightning.LightningDataModule):
         augmentations: list[albumentations.BasicTransform] | None = None,
         min_area: int = 8,
         samples_per_epoch: int | None = None,
+        balance: float = 0.0,
         batch_size: int = 16,
         eval_batch_size: int = 1,
         num_workers: int = 2,
@@ -113,7 +130,10 @@ class LabelImageDataModule(lightning.LightningDataModule):
         self.train_preparation = Preparation(
             channels, self.preparation.normalization, size, compose(augmentations or []), min_area, originals=False
         )
+        if not 0 <= balance <= 1:
+            raise ValueError(f"balance is {balance}: expected a number from 0 to 1.")
         self.samples_per_epoch = samples_per_epoch
+        self.balance = balance
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -124,8 +144,10 @@ class LabelImageDataModule(lightning.LightningDataModule):
         augmentations = self.train_preparation.augmentations
         if augmentations and self.num_workers == 0:
             augmentations.set_random_seed((torch.initial_seed() + rank) % 2**32)
-        draws = self.samples_per_epoch
-        order = {"sampler": EndlessSampler(len(self.items["train"]), draws)} if draws else {"shuffle": True}
+        order: dict[str, Any] = {"shuffle": True}
+        if self.samples_per_epoch or self.balance:
+            kinds = [item.kind for item in self.items["train"]]
+            order = {"sampler": EndlessSampler(kinds, self.samples_per_epoch or len(kinds), self.balance)}
         return self._loader("train", self.train_preparation, self.batch_size, rank=rank, **order)
 
     def val_dataloader(self) -> DataLoader[Sample]:

@@ -24,7 +24,7 @@ from datamodules.sources import (
     read_entry_labels,
     scan_layout,
 )
-from datamodules.splits import Member, read_manifest, split, write_manifest
+from datamodules.splits import Member, hold_kinds_out, read_manifest, split, write_manifest
 
 ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/"
 MANIFEST = Path(str(files("datamodules") / "manifests" / "dsb2018.csv"))
@@ -55,6 +55,8 @@ class DSB2018DataModule(LabelImageDataModule):
             images' masks, and without the 6 images it gave up. The test images are never corrected. For the public
             repository of these corrections put in place of ``stage1_train``, take ``original`` with ``manifest: null``.
         val_fraction: share of the training images held out for validation, by image type.
+        val_kinds: image types that are validated on as a whole, and not trained on, in place of a share of each: what a
+            model does on types it has not seen.
         split_seed: another seed, another split.
         split_manifest: a split written earlier, to be used again; its images are checked by content.
         address: where `download` finds the archives.
@@ -70,6 +72,7 @@ class DSB2018DataModule(LabelImageDataModule):
         test_set: Literal["stage1", "stage2"] = "stage1",
         annotation: Literal["original", "corrected"] = "original",
         val_fraction: float = 0.2,
+        val_kinds: list[str] | None = None,
         split_seed: int = 42,
         split_manifest: Path | None = None,
         address: str = ADDRESS,
@@ -86,6 +89,7 @@ class DSB2018DataModule(LabelImageDataModule):
         }[test_set]
         self.annotation = annotation
         self.val_fraction = val_fraction
+        self.val_kinds = val_kinds
         self.split_seed = split_seed
         self.split_manifest = split_manifest
         self.address = address
@@ -181,11 +185,14 @@ class DSB2018DataModule(LabelImageDataModule):
         members = [Member(record.name, record.image_sha256, record.kind, record.group) for record in cache.records]
         if self.split_manifest:
             return self._read_split(Path(self.split_manifest), members)
-        name = f"{cache.folder.name}-val{self.val_fraction:g}-seed{self.split_seed}.json"
-        path = self.cache_dir / "splits" / name
+        held_out = "+".join(sorted(self.val_kinds)) if self.val_kinds else f"val{self.val_fraction:g}"
+        path = self.cache_dir / "splits" / f"{cache.folder.name}-{held_out}-seed{self.split_seed}.json"
         if path.exists():
             return self._read_split(path, members)
-        parts = split(members, {"val": self.val_fraction, "train": 1 - self.val_fraction}, self.split_seed)
+        if self.val_kinds:
+            parts = hold_kinds_out(members, self.val_kinds)
+        else:
+            parts = split(members, {"val": self.val_fraction, "train": 1 - self.val_fraction}, self.split_seed)
         write_manifest(path, members, parts, {"seed": self.split_seed})
         return parts
 

@@ -76,6 +76,34 @@ def _order(seed: int, group: str) -> str:
     return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
 
 
+def hold_kinds_out(members: Sequence[Member], kinds: Sequence[str]) -> dict[str, list[str]]:
+    """Deals whole image types out to validation; what is left is trained on.
+
+    Args:
+        members: the images; their strata are their types.
+        kinds: the types to hold out.
+
+    Returns:
+        the names of ``val`` and ``train``, sorted.
+
+    Raises:
+        DataError: no image is of one of the types, or none is left to train on.
+
+    >>> members = [Member("a", "", "grey", "a"), Member("b", "", "colour", "b")]
+    >>> hold_kinds_out(members, ["colour"])
+    {'val': ['b'], 'train': ['a']}
+    """
+    known = {member.stratum for member in members}
+    if unknown := sorted(set(kinds) - known):
+        raise DataError(f"No image is of the type {unknown[0]}: hold out some of {', '.join(sorted(known))}.")
+    if known <= set(kinds):
+        raise DataError("All image types are held out, so that none is left to train on: name fewer in val_kinds.")
+    parts: dict[str, list[str]] = {"val": [], "train": []}
+    for member in sorted(members, key=lambda member: member.name):
+        parts["val" if member.stratum in kinds else "train"].append(member.name)
+    return parts
+
+
 def write_manifest(
     path: Path, members: Sequence[Member], parts: Mapping[str, Sequence[str]], origin: Mapping[str, int]
 ) -> None:

@@ -117,11 +117,28 @@ def test_short_epochs_go_on_where_the_last_one_stopped() -> None:
 
 def test_every_process_draws_the_same_stream() -> None:
     lightning.seed_everything(3, verbose=False)
-    first, second = EndlessSampler(7, 5), EndlessSampler(7, 5)
+    first, second = EndlessSampler("aaaaaaa", 5), EndlessSampler("aaaaaaa", 5)
     torch.rand(1)  # what else is drawn meanwhile plays no part
     assert [list(first) for _ in "ab"] == [list(second) for _ in "ab"]
-    wrapped = [DistributedSamplerWrapper(EndlessSampler(7, 6), num_replicas=2, rank=rank) for rank in (0, 1)]
-    assert sorted([*wrapped[0], *wrapped[1]]) == sorted(EndlessSampler(7, 6))
+    wrapped = [DistributedSamplerWrapper(EndlessSampler("aaaaaaa", 6), num_replicas=2, rank=rank) for rank in (0, 1)]
+    assert sorted([*wrapped[0], *wrapped[1]]) == sorted(EndlessSampler("aaaaaaa", 6))
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
+def test_rare_kinds_are_drawn_more_often_where_asked(balance: float, share: float) -> None:
+    torch.manual_seed(0)
+    kinds = ["rare"] * 2 + ["frequent"] * 18
+    drawn = Counter(EndlessSampler(kinds, 8000, balance))
+    assert (drawn[0] + drawn[1]) / 8000 == pytest.approx(share, abs=0.02)
+    # Within a kind all are drawn equally often.
+    assert abs(drawn[0] - drawn[1]) <= 1
+    assert max(drawn[i] for i in range(2, 20)) - min(drawn[i] for i in range(2, 20)) <= 1
+
+
+def test_balance_keeps_the_length_of_an_epoch_and_its_range() -> None:
+    assert len(datamodule(balance=1.0, num_workers=0).train_dataloader()) == IMAGES
+    with pytest.raises(ValueError, match="balance is 2"):
+        datamodule(balance=2)
 
 
 def test_only_evaluation_carries_originals_and_only_training_is_augmented() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.reading import pixel_digest
-from datamodules.splits import Member, duplicate_groups, read_manifest, split, write_manifest
+from datamodules.sample import DataError
+from datamodules.splits import Member, duplicate_groups, hold_kinds_out, read_manifest, split, write_manifest
 
 FRACTIONS = {"val": 0.2, "test": 0.1, "train": 0.7}
 STRATA = {"fluorescence": 0.7, "purple": 0.2, "brightfield": 0.1}
@@ -171,3 +172,16 @@ def test_a_manifest_that_cannot_be_read_or_written_is_named(tmp_path: Path, refu
     (tmp_path / "file").touch()
     with refused(tmp_path / "file" / "a.json", "cache_dir"):
         write_manifest(tmp_path / "file" / "a.json", members(3), {"train": ["0000"]}, {"seed": 1})
+
+
+def test_whole_image_types_are_held_out() -> None:
+    everything = members(40)
+    kinds = {member.stratum for member in everything}
+    out = sorted(kinds)[0]
+    parts = hold_kinds_out(everything, [out])
+    assert set(parts["val"]) == {member.name for member in everything if member.stratum == out}
+    assert sorted(parts["val"] + parts["train"]) == sorted(member.name for member in everything)
+    with pytest.raises(DataError, match="No image is of the type x-ray"):
+        hold_kinds_out(everything, ["x-ray"])
+    with pytest.raises(DataError, match="none is left to train on"):
+        hold_kinds_out(everything, sorted(kinds))
