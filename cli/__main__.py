@@ -12,6 +12,10 @@ def main() -> int:
             from cli.results import results
 
             results(sys.argv[2:])
+        elif sys.argv[1:2] == ["compare"]:
+            from cli.compare import compare
+
+            compare(sys.argv[2:])
         else:
             # Imported here: it takes seconds, and the other commands can do without.
             from cli.train import KaryonCLI

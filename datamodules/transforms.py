@@ -8,6 +8,7 @@ import albumentations
 import cv2
 import numpy as np
 import torch
+from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
 from datamodules.reading import Pixels
@@ -92,7 +93,7 @@ class Preparation:
             labels: (H, W) integers, or None.
 
         Raises:
-            DataError: the label image has another size, or the pixels cannot be normalised.
+            DataError: the label image has another size, the pixels cannot be normalised, or a crop is larger.
         """
         if labels is not None and labels.shape != pixels.shape[:2]:
             raise DataError(
@@ -107,7 +108,14 @@ class Preparation:
         if self.image_size and self.image_size != image.shape[:2]:
             image, target = resize(image, target, self.image_size)
         if self.augmentations:
-            image, target = augment(self.augmentations, image, target)
+            try:
+                image, target = augment(self.augmentations, image, target)
+            except CropSizeError:
+                height, width = image.shape[:2]
+                raise DataError(
+                    f"{name} is {height} x {width} px, smaller than a crop of the augmentations: choose a smaller one, "
+                    "or pad before it with albumentations.PadIfNeeded."
+                ) from None
         warped = self.augmentations is not None
         if target is not None:
             target = relabel(target, self.min_area if warped else 1, split=warped)

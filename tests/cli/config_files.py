@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
-_ALL = sorted((ROOT / "configs").rglob("*.yaml"))
+_ALL = {path: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs").rglob("*.yaml"))}
 SWEEPS = [path for path in _ALL if path.parent.name == "sweeps"]
-COMPLETE = [path for path in _ALL if "class_path" in path.read_text() and "model:" in path.read_text()]
+COMPLETE = [path for path, config in _ALL.items() if "model" in config and "data" in config]
 ADDITIONS = [path for path in _ALL if path not in COMPLETE and path not in SWEEPS]

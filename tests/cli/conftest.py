@@ -35,10 +35,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_stacks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stacks in ISBI 2012's layout: six sections of 256 x 256 px to train on and two to predict."""
+    """Stacks in ISBI 2012's layout: six sections of 320 x 320 px to train on and two to predict."""
     root = tmp_path_factory.mktemp("stacks")
     for stack, count in (("train", 6), ("test", 2)):
-        annotation = np.stack([draw_membranes(np.random.default_rng(k), 256) for k in range(count)])
+        annotation = np.stack([draw_membranes(np.random.default_rng(k), 320) for k in range(count)])
         noise = np.random.default_rng(0).integers(0, 60, annotation.shape)
         tifffile.imwrite(root / f"{stack}-volume.tif", (annotation // 2 + noise).astype(np.uint8))
         tifffile.imwrite(root / f"{stack}-labels.tif", annotation)

@@ -27,15 +27,18 @@ def test_complete_config_trains_and_tests(config: Path, run: Run, small: Small, 
 
 
 @pytest.mark.parametrize("config", ADDITIONS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_addition_runs_behind_the_quickstart(
+def test_addition_runs_behind_a_config(
     config: Path, run: Run, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    quickstart = small(ROOT / "configs" / "quickstart.yaml")
-    assert run("fit", *quickstart, "--config", config, "--trainer.max_epochs", 1, "--test_after_fit", "false") == 0
-    assert (tmp_path / "runs" / "quickstart" / "version_0" / "metrics.csv").exists()
+    base = "isbi2012/unet.yaml" if config.parent.name == "augmentation" else "quickstart.yaml"
+    first, second, *rest = small(ROOT / "configs" / base)
+    args = [first, second, "--config", config, *rest]
+    assert run("fit", *args, "--trainer.max_epochs", 1, "--test_after_fit", "false") == 0
+    (metrics,) = (tmp_path / "runs").glob("*/version_0/metrics.csv")
+    assert metrics.stat().st_size > 0
     if "wandb" in config.name:
         assert list((tmp_path / "runs" / "wandb").glob("offline-run-*/run-*.wandb"))
 

@@ -262,7 +262,7 @@ def test_configs_are_named_after_their_systems() -> None:
         assert set(system.published) <= set(REFERENCES.figures)
         if system.config:
             path = Path(system.config)
-            if system.section == "own":
+            if system.section == "Karyon":
                 assert (ROOT / path).exists()
                 continue
             assert path.parent == Path("configs/reference") and system.id.startswith(path.stem)

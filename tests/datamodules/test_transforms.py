@@ -252,3 +252,9 @@ def test_no_augmentation_is_none() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert compose([]) is None
+
+
+def test_an_image_smaller_than_a_crop_is_named() -> None:
+    preparation = Preparation(1, ScaleToUnit(), None, compose([A.RandomCrop(height=16, width=16)]))
+    with pytest.raises(DataError, match=r"^tiny is 8 x 20 px, smaller than a crop .* PadIfNeeded\.$"):
+        preparation("tiny", "", np.zeros((8, 20), np.uint8), np.zeros((8, 20), np.int32))

@@ -1,0 +1,149 @@
+"""Encodes and decodes the label images of DSB2018's training set with every representation, and times both.
+
+``python tests/benchmarks/bench_representations.py --root data/dsb2018 --cache_dir data/cache [NAME ...]``
+
+A line for each representation says what comes back of all true objects (those that no decoded object covers to more
+than half count as 0), how long encoding takes for the batches of a training step, and how long a decoder needs for
+21,316 touching nuclei in an image of 4096 x 4096 px, in a process of its own that holds nothing but the maps.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from datamodules.cache import Cache
+from datamodules.dsb2018 import DSB2018DataModule
+from datamodules.sample import relabel
+from lightning_modules.metrics import match_instances
+from lightning_modules.representations import border, distance
+from lightning_modules.representations.protocol import Decoder
+
+
+class Case(NamedTuple):
+    """A representation: the maps (B, K, H, W) of label images (B, H, W), and its decoder."""
+
+    name: str
+    maps: Callable[[Tensor], Tensor]
+    decoder: Decoder
+
+
+def border_maps(labels: Tensor) -> Tensor:
+    return functional.one_hot(border.encode(labels), 3).movedim(-1, 1).float()
+
+
+def distance_maps(labels: Tensor) -> Tensor:
+    return torch.stack([(labels > 0).float(), distance.encode(labels)], dim=1)
+
+
+CASES = [
+    Case("border", border_maps, border.BorderDecoder()),
+    Case("distance", distance_maps, distance.DistanceDecoder()),
+]
+
+
+def label_images(cache: Cache) -> Iterator[Tensor]:
+    for record in cache.records:
+        yield torch.from_numpy(cache.read_labels(record)).long()
+
+
+def round_trip(case: Case, cache: Cache) -> str:
+    """What comes back of all true objects, and the seconds for all images."""
+    ious, objects, images, encoding_s, decoding_s = 0.0, 0, [], 0.0, 0.0
+    for labels in label_images(cache):
+        start = time.perf_counter()
+        maps = case.maps(labels[None])[0]
+        encoded = time.perf_counter()
+        instances = case.decoder(maps)
+        decoding_s += time.perf_counter() - encoded
+        encoding_s += encoded - start
+        matching = match_instances(labels, instances.labels)
+        ious, objects = ious + matching.ious.sum(), objects + matching.n_true
+        images.append(matching.ious.sum() / matching.n_true)
+    return (
+        f"mean IoU {ious / objects:.4f} of {objects} objects ({np.mean(images):.4f} of {len(images)} images, worst "
+        f"{min(images):.3f}, {np.sum(np.array(images) < 0.97)} below .97); encoded in {encoding_s:.1f} s, decoded in "
+        f"{decoding_s:.1f} s"
+    )
+
+
+def training_batch(cache: Cache, count: int, size: int) -> Tensor:
+    """Crops of at least 15 objects each, int64 (count, size, size)."""
+    rng, crops = np.random.default_rng(0), []
+    while len(crops) < count:
+        labels = cache.read_labels(cache.records[rng.integers(len(cache.records))])
+        if min(labels.shape) >= size:
+            y, x = (rng.integers(length - size + 1) for length in labels.shape)
+            crop = relabel(labels[y : y + size, x : x + size], split=True)
+            if crop.max() >= 15:
+                crops.append(torch.from_numpy(crop))
+    return torch.stack(crops)
+
+
+def encoding_ms(case: Case, labels: Tensor) -> float:
+    """The shortest of several runs, ms."""
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        case.maps(labels)
+        times.append(time.perf_counter() - start)
+    return 1e3 * min(times)
+
+
+def touching_discs(size: int, pitch: int) -> NDArray[np.int64]:
+    """A square image, ``size`` px wide, with a disc in each cell of a grid, cut off by its four neighbours."""
+    cells = size // pitch
+    y, x = np.ogrid[:pitch, :pitch]
+    disc = (y - pitch // 2) ** 2 + (x - pitch // 2) ** 2 <= (0.53 * pitch) ** 2
+    labels = np.zeros((size, size), dtype=np.int64)
+    ids = np.arange(1, cells**2 + 1).reshape(cells, cells)
+    labels[: cells * pitch, : cells * pitch] = np.kron(ids, disc)
+    return labels
+
+
+def decode_file(decoder: Decoder, path: Path) -> tuple[int, float, float]:
+    """Objects, seconds, and the most memory that the process has held, GiB."""
+    maps = torch.from_numpy(np.load(path))
+    start = time.perf_counter()
+    instances = decoder(maps)
+    seconds = time.perf_counter() - start
+    return len(instances), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def large_image(case: Case) -> str:
+    labels = torch.from_numpy(touching_discs(4096, 28))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "maps.npy"
+        np.save(path, case.maps(labels[None])[0].numpy())
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            objects, seconds, memory = pool.apply(decode_file, (case.decoder, path))
+    return f"4096 x 4096 px: {objects} of {labels.max()} objects in {seconds:.1f} s and {memory:.1f} GiB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="representations; all by default")
+    parser.add_argument("--root", type=Path, default=Path("data/dsb2018"))
+    parser.add_argument("--cache_dir", type=Path, default=Path("data/cache"))
+    args = parser.parse_args()
+    cache = DSB2018DataModule(root=args.root, cache_dir=args.cache_dir).train_cache()
+    batches = [training_batch(cache, 16, 128), training_batch(cache, 8, 256)]
+    for case in CASES:
+        if case.name in args.names or not args.names:
+            print(f"{case.name}: {round_trip(case, cache)}", flush=True)
+            times = [f"{len(labels)} x {labels.shape[1]}² {encoding_ms(case, labels):.1f} ms" for labels in batches]
+            print(f"    targets of a batch: {', '.join(times)}; {large_image(case)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
