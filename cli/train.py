@@ -128,6 +128,8 @@ class KaryonCLI(LightningCLI):
             self.log_dir = config.out or run_folder(Path(config.ckpt_path)) / self.subcommand
         elif config.ckpt_path == "last":
             self._resume_last(config)
+        elif config.ckpt_path == "best":
+            raise DataError("fit goes on from a run's last state: give --ckpt_path last, or a file.")
         offline_without_account()
 
     def _resume_last(self, config: Any) -> None:

@@ -78,6 +78,11 @@ def test_last_is_the_last_epoch_though_nothing_was_better(run: Run, small: Small
     assert record["checkpoint"].endswith("best.ckpt")
 
 
+def test_fit_does_not_go_on_from_the_best(run: Run, small: Small, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", *small(QUICKSTART), "--ckpt_path", "best") == 2
+    assert error_of(capsys) == "error: fit goes on from a run's last state: give --ckpt_path last, or a file."
+
+
 def test_a_second_run_gets_a_folder_of_its_own(run: Run, small: Small, tmp_path: Path) -> None:
     for _ in range(2):
         assert run("fit", *small(QUICKSTART), "--test_after_fit", "false") == 0
