@@ -61,7 +61,9 @@ def check_fits(checkpoint: Path, model: nn.Module) -> None:
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
     except FileNotFoundError:
-        raise DataError(f"There is no checkpoint {checkpoint}: --ckpt_path takes last, a file, or outside of fit best.") from None
+        raise DataError(
+            f"There is no checkpoint {checkpoint}: --ckpt_path takes last, a file, or outside of fit best."
+        ) from None
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
         raise DataError(
             f"{checkpoint} is no readable checkpoint: it is damaged, cut short or of another kind."
