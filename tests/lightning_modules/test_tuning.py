@@ -40,5 +40,5 @@ def test_a_decoder_without_knobs_is_one_sentence(tmp_path) -> None:
     model = EchoModel()
     model.decoder = object()
     trainer = TuningTrainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
-    with pytest.raises(DataError, match="^object has no knobs to tune: "):
+    with pytest.raises(DataError, match="object has no knobs to tune"):
         trainer.tune(model, Annotated())
