@@ -80,6 +80,9 @@ class RunRecord(Callback):
             for earlier in (folder / "validate" / "record.json", folder / "record.json"):
                 if earlier.exists():
                     record |= json.loads(earlier.read_text())
+            # The validation of another checkpoint of the run says nothing of this one.
+            if record.get("val", {}).get("checkpoint") != str(checkpoint):
+                record.pop("val", None)
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(f"{stage}/")}
         record[stage] = {**self._provenance(trainer), "checkpoint": str(checkpoint), "metrics": metrics}
         self._write(trainer, record)

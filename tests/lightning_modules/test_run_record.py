@@ -52,6 +52,18 @@ def test_fit_and_test_leave_what_it_takes_to_believe_them(tmp_path: Path, monkey
     assert record["test"]["checkpoint"] == str(checkpoint)
 
 
+def test_a_test_is_joined_by_the_validation_of_its_own_checkpoint_alone(tmp_path: Path) -> None:
+    fitting = trainer(tmp_path, RunRecord(), max_epochs=1)
+    fitting.fit(EchoModel(), one_image())
+    best, last = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    for checkpoint in (best, last):
+        fitting.save_checkpoint(checkpoint)
+    trainer(tmp_path / "validate", RunRecord()).validate(EchoModel(), one_image(), ckpt_path=last, verbose=False)
+    for checkpoint, joined in ((best, False), (last, True)):
+        trainer(tmp_path / "test", RunRecord()).test(EchoModel(), one_image(), ckpt_path=checkpoint, verbose=False)
+        assert ("val" in json.loads((tmp_path / "test" / "record.json").read_text())) == joined
+
+
 def test_the_time_of_a_resumed_run_is_the_sum_of_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(run_record.time, "monotonic", lambda: now)
