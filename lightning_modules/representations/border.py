@@ -11,11 +11,13 @@ from lightning_modules.instances import Instances
 from lightning_modules.representations.distance import object_maximum
 from lightning_modules.representations.foreground import scored_instances, seeded_watershed
 from lightning_modules.representations.protocol import resize_maps
+from lightning_modules.representations.threads import one_thread
 from lightning_modules.symmetry import turn_back
 
 BACKGROUND, BODY, BORDER = range(3)
 
 
+@one_thread()
 def encode(labels: Tensor, width: int = 2) -> Tensor:
     """Finds the class of each pixel.
 

@@ -11,9 +11,11 @@ from lightning_modules.instances import Instances
 from lightning_modules.losses import BinaryCrossEntropy
 from lightning_modules.representations.foreground import scored_instances, seeded_watershed
 from lightning_modules.representations.protocol import resize_maps
+from lightning_modules.representations.threads import one_thread
 from lightning_modules.symmetry import turn_back
 
 
+@one_thread()
 def encode(labels: Tensor) -> Tensor:
     """Measures how deep each pixel lies in its object, relative to the object's deepest pixel.
 

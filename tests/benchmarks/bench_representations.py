@@ -9,7 +9,6 @@ than half count as 0), how long encoding takes for the batches of a training ste
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,16 +25,20 @@ from datamodules.cache import Cache
 from datamodules.dsb2018 import DSB2018DataModule
 from datamodules.sample import relabel
 from lightning_modules.metrics import match_instances
-from lightning_modules.representations import border, distance
+from lightning_modules.representations import border, distance, flow, star
 from lightning_modules.representations.protocol import Decoder
 
 
 class Case(NamedTuple):
-    """A representation: the maps (B, K, H, W) of label images (B, H, W), and its decoder."""
+    """A representation: the maps (B, K, H, W) of label images (B, H, W), and its decoder.
+
+    ``targets`` is what the loss derives from label images where that is less than the maps.
+    """
 
     name: str
     maps: Callable[[Tensor], Tensor]
     decoder: Decoder
+    targets: Callable[[Tensor], object] | None = None
 
 
 def border_maps(labels: Tensor) -> Tensor:
@@ -46,9 +49,15 @@ def distance_maps(labels: Tensor) -> Tensor:
     return torch.stack([(labels > 0).float(), distance.encode(labels)], dim=1)
 
 
+def star_targets(labels: Tensor) -> object:
+    return star.object_probability(labels), list(star.ray_distances(labels, rays=32))
+
+
 CASES = [
     Case("border", border_maps, border.BorderDecoder()),
     Case("distance", distance_maps, distance.DistanceDecoder()),
+    Case("star", star.encode, star.StarDecoder(), star_targets),
+    Case("flow", flow.encode, flow.FlowDecoder()),
 ]
 
 
@@ -95,7 +104,7 @@ def encoding_ms(case: Case, labels: Tensor) -> float:
     times = []
     for _ in range(7):
         start = time.perf_counter()
-        case.maps(labels)
+        (case.targets or case.maps)(labels)
         times.append(time.perf_counter() - start)
     return 1e3 * min(times)
 
@@ -117,7 +126,13 @@ def decode_file(decoder: Decoder, path: Path) -> tuple[int, float, float]:
     start = time.perf_counter()
     instances = decoder(maps)
     seconds = time.perf_counter() - start
-    return len(instances), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return len(instances), seconds, peak_memory()
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held, GiB; Linux only, where `resource` counts its parent's as well."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def large_image(case: Case) -> str:
