@@ -1,6 +1,6 @@
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def draw_membranes(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     """Types ``python -m cli ...`` in an empty folder; returns the exit code."""
     monkeypatch.chdir(tmp_path)
     # Lightning's handlers hold the stream that pytest had captured when they were made, and closed since.
@@ -65,7 +65,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
         monkeypatch.setattr(sys, "argv", ["cli", *map(str, args)])
         return main()
 
-    return type_in
+    yield type_in
+    # A run of W&B ends with its process; here the next test would go on with it.
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
 
 
 @pytest.fixture
