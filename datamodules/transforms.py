@@ -39,16 +39,22 @@ class PercentileNormalize:
 
     Attributes:
         low, high: percentiles, over all channels together so that colours keep their hue.
+        dark_background: whether an image that is bright for the most part, as stained tissue and bright-field are, is
+            inverted, so that objects are brighter than what surrounds them in every modality. Right for 669 of the 670
+            training images of DSB2018.
     """
 
     low: float = 1.0
     high: float = 99.8
+    dark_background: bool = False
 
     def __call__(self, pixels: Pixels) -> Image:
         _check_finite(pixels)
         low, high = np.percentile(pixels, [self.low, self.high])
         # A constant image has no contrast to stretch: all zero.
-        return np.clip((pixels - low) / ((high - low) or 1.0), 0, 1).astype(np.float32)
+        image = np.clip((pixels - low) / ((high - low) or 1.0), 0, 1).astype(np.float32)
+        bright = self.dark_background and np.median(image if image.ndim == 2 else image.mean(2)) > 0.5
+        return 1 - image if bright else image
 
 
 def _check_finite(pixels: Pixels) -> None:

@@ -93,6 +93,16 @@ def test_a_constant_image_becomes_zero_and_rare_bright_pixels_survive() -> None:
     assert PercentileNormalize()(sparse).max() == 1
 
 
+def test_a_bright_background_becomes_dark_and_a_dark_one_stays() -> None:
+    image, _ = scene()
+    pixels = np.dstack([image, image // 2, image])
+    normalize = PercentileNormalize(0, 100, dark_background=True)
+    assert np.array_equal(normalize(pixels), PercentileNormalize(0, 100)(pixels))
+    assert np.allclose(normalize(255 - pixels), normalize(pixels), atol=1e-6)
+    assert np.allclose(normalize(255 - image), normalize(image), atol=1e-6)
+    assert PercentileNormalize(0, 100)(255 - image)[0, 0] == 1
+
+
 def test_percentiles_keep_hues() -> None:
     pixels = np.stack([np.linspace(0, 0.2, 50), np.linspace(0, 0.4, 50)], 1)[None][..., [0, 1, 1]]
     image = PercentileNormalize(0, 100)(pixels)
