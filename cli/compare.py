@@ -10,9 +10,10 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cli.results_figure import INK, MEASURED, PALE, STYLE
-from cli.results_page import FIGURES, duration, number, table
+from cli.results_figure import INK, MEASURED, STYLE, frame
+from cli.results_page import FIGURES, duration, image_types, number, seconds, table
 from cli.results_records import Run, read_run
+from cli.runs import in_versions
 from datamodules.sample import DataError
 
 METRICS = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error", "iou", "accuracy")
@@ -68,7 +69,7 @@ def train(config: Path, variant: Path, folder: Path, name: str, shared: list[str
 
 def finished(folder: Path, name: str) -> Run | None:
     """The newest tested run of a variant, None where there is none."""
-    for record in sorted((folder / name).glob("version_*/record.json"), reverse=True):
+    for record in in_versions(folder, name, "record.json"):
         try:
             return read_run(record, name)
         except DataError:
@@ -79,15 +80,15 @@ def finished(folder: Path, name: str) -> Run | None:
 
 def write(runs: list[Run], folder: Path) -> None:
     """Writes the table and the figure."""
-    kinds = sorted({key.split("/", 2)[2] for run in runs for key in run.test["metrics"] if "/dsb_score/" in key})
+    kinds = image_types(runs)
     rows = []
     for run in runs:
         assert run.fit is not None, "trained just now"
         cells = [number(run.metric(metric), metric) for metric in METRICS]
         cells += [number(run.metric(f"dsb_score/{kind}")) for kind in kinds]
-        rows.append([run.id, *cells, f"{run.fit['steps']:,}", duration(run.fit["wall_s"])])
+        rows.append([run.id, *cells, seconds(run), f"{run.fit['steps']:,}", duration(run.fit["wall_s"])])
     header = ["variant", *(FIGURES[metric] for metric in METRICS), *(f"DSB score, {kind}" for kind in kinds)]
-    text = table([*header, "steps", "training"], rows)
+    text = table([*header, "s an image", "steps", "training"], rows)
     commands = "\n".join(f"- {run.id}: `{run.fit['command']}`, seed {run.fit['seed']}" for run in runs if run.fit)
     (folder / "comparison.md").write_text(f"{text}\n\n{commands}\n", encoding="utf-8")
     draw(runs, folder / "comparison.png")
@@ -104,13 +105,8 @@ def draw(runs: list[Run], path: Path) -> None:
             panel.barh(range(len(runs)), scores, height=0.6, color=MEASURED)
             for row, score in enumerate(scores):
                 panel.annotate(f" {score:.3f}", (score, row), va="center", color=INK, fontsize=8)
-            panel.set_title(FIGURES[metric])
-            panel.set_yticks(range(len(runs)), [run.id for run in runs])
+            frame(panel, FIGURES[metric], [run.id for run in runs], top=-0.6)
             panel.set_xlim(0, max([*scores, 0.01]) * 1.15)
-            panel.grid(axis="x", color=PALE)
-            panel.tick_params(length=0)
-            panel.spines[:].set_visible(False)
-        axes[0].invert_yaxis()
         figure.savefig(path, metadata={"Software": None})
 
 

@@ -101,7 +101,7 @@ def _dots(
         axes.axvline(baseline[metric], color=INK, linewidth=0.9, linestyle=DASHES, zorder=1)
         axes.text(baseline[metric], -1, f" {baseline['what']}", fontsize=8, va="center", style="italic")
     several = len({system.section for system in systems}) > 1
-    _frame(axes, title, [_label(system) if several else system.model for system in systems], top=-1.5)
+    frame(axes, title, [_label(system) if several else system.model for system in systems], top=-1.5)
     # Room for the number on the left of the lowest dot.
     axes.set_xlim(low - 0.2 * (1.02 - low), 1.02)
 
@@ -143,13 +143,21 @@ def _bars(axes: Axes, bars: list[tuple[str, float, str, bool]]) -> None:
     for row, (_, score, color, full) in enumerate(bars):
         axes.barh(row, score, height=0.6, facecolor=color if full else "white", edgecolor=color, linewidth=1.2)
         _value(axes, score, row, left=False, color=color)
-    _frame(axes, "DSB score, nuclei (65 test images)", [label for label, *_ in bars], top=-0.7)
+    frame(axes, "DSB score, nuclei (65 test images)", [label for label, *_ in bars], top=-0.7)
     for label, (_, _, color, _) in zip(axes.get_yticklabels(), bars, strict=True):
         label.set_color(MEASURED if color == MEASURED else INK)
     axes.set_xlim(0, max(score for _, score, *_ in bars) * 1.12)
 
 
-def _frame(axes: Axes, title: str, labels: list[str], top: float) -> None:
+def frame(axes: Axes, title: str, labels: list[str], top: float) -> None:
+    """Titles a panel and names its rows, the first of them uppermost.
+
+    Args:
+        axes: of the panel.
+        title: of the panel.
+        labels: of the rows 0, 1 ...
+        top: where the panel begins, in rows; negative, to leave room above the first.
+    """
     axes.set_title(title)
     axes.set_yticks(range(len(labels)), [fill(label, 34) for label in labels])
     axes.set_ylim(len(labels) - 0.4, top)

@@ -84,6 +84,12 @@ def number(value: float | None, metric: str = "") -> str:
     return f"{value:.2f}" if metric.startswith("count") else f"{value:.4f}"
 
 
+def seconds(run: Run) -> str:
+    """What the test of a run took for an image: network, decoding and scoring."""
+    value = run.test.get("seconds_per_image")
+    return NONE if value is None else f"{value:.2f}"
+
+
 def _queue(queue: list[dict[str, str]]) -> str:
     lines = [f"{rank}. `{run['command']}`: {run['why']}." for rank, run in enumerate(queue, 1)]
     about = (
@@ -133,14 +139,22 @@ def _other_runs(runs: list[Run]) -> str:
 def _figures(runs: list[Run]) -> list[str]:
     """A table of the figures of some runs, and one of their DSB score for each image type."""
     metrics = [metric for metric in FIGURES if any(run.metric(metric) is not None for run in runs)]
+    header = ["id", *(FIGURES[metric] for metric in metrics)]
     rows = [[f"`{run.id}`", *(number(run.metric(metric), metric) for metric in metrics)] for run in runs]
-    parts = [table(["id", *(FIGURES[metric] for metric in metrics)], rows)]
-    score = "test/dsb_score/"
-    kinds = sorted({key.removeprefix(score) for run in runs for key in run.test["metrics"] if key.startswith(score)})
-    if kinds:
+    if any(seconds(run) != NONE for run in runs):
+        header.append("s an image")
+        rows = [[*row, seconds(run)] for row, run in zip(rows, runs, strict=True)]
+    parts = [table(header, rows)]
+    if kinds := image_types(runs):
         rows = [[f"`{run.id}`", *(number(run.metric(f"dsb_score/{kind}")) for kind in kinds)] for run in runs]
         parts += ["DSB score for each image type:", table(["id", *kinds], rows)]
     return parts
+
+
+def image_types(runs: list[Run]) -> list[str]:
+    """The image types that any of the runs was scored on."""
+    score = "test/dsb_score/"
+    return sorted({key.removeprefix(score) for run in runs for key in run.test["metrics"] if key.startswith(score)})
 
 
 def _public(references: References, by_id: dict[str, Run]) -> str:

@@ -7,7 +7,18 @@ import torch
 from torch import nn
 
 from datamodules.sample import DataError
-from lightning_modules.callbacks.run_record import run_folder
+
+
+def in_versions(runs_dir: Path, name: str, file: str) -> list[Path]:
+    """Where a file is found among the versions of a run, the newest version first.
+
+    Args:
+        runs_dir: folder of all runs.
+        name: of the run.
+        file: path inside a version's folder.
+    """
+    found = {int(folder.name.removeprefix("version_")): folder / file for folder in (runs_dir / name).glob("version_*")}
+    return [path for _, path in sorted(found.items(), reverse=True) if path.exists()]
 
 
 def find_checkpoint(runs_dir: Path, name: str, which: str) -> Path | None:
@@ -18,8 +29,7 @@ def find_checkpoint(runs_dir: Path, name: str, which: str) -> Path | None:
         name: of the run.
         which: ``best`` or ``last``.
     """
-    found = (runs_dir / name).glob(f"version_*/checkpoints/{which}.ckpt")
-    return max(found, key=lambda path: int(run_folder(path).name.removeprefix("version_")), default=None)
+    return next(iter(in_versions(runs_dir, name, f"checkpoints/{which}.ckpt")), None)
 
 
 def resolve_trained(runs_dir: Path, name: str, ckpt_path: str | None) -> Path:

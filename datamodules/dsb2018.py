@@ -136,13 +136,13 @@ class DSB2018DataModule(LabelImageDataModule):
 
     def _listing(self, source: Source, name: str) -> str:
         """Fingerprint of originals whose content is not known yet; some annotation lies apart from the images."""
-        digest = listing_digest(source)
+        digests = [listing_digest(source)]
         table = self.root / self.solution
         if name == "stage1_train_corrected":
-            digest += listing_digest(Corrections(self.root).source)
+            digests.append(listing_digest(Corrections(self.root).source))
         if name == self.test_archive and table.exists():
-            digest += hashlib.sha256(read_bytes(table)).hexdigest()
-        return digest if len(digest) == 12 else hashlib.sha256(digest.encode()).hexdigest()[:12]
+            digests.append(hashlib.sha256(read_bytes(table)).hexdigest())
+        return hashlib.sha256("".join(digests).encode()).hexdigest()[:12]
 
     def _source(self, name: str) -> Source:
         name = name.removesuffix("_corrected")
@@ -164,12 +164,16 @@ class DSB2018DataModule(LabelImageDataModule):
 
     def _corrected_readers(self, source: Source) -> dict[str, Reader]:
         corrections = Corrections(self.root)
-        readers = self._train_readers(source)
-        if unknown := sorted((corrections.files.keys() | corrections.removed) - readers.keys()):
-            raise DataError(f"{corrections.source.path} corrects image {unknown[0]}, which {source.path} lacks.")
         entries = {entry.name: entry for entry in scan_layout(source)}
-        readers |= {name: partial(_read_corrected, source, entries[name], corrections) for name in corrections.files}
-        return {name: reader for name, reader in readers.items() if name not in corrections.removed}
+        if unknown := sorted((corrections.files.keys() | corrections.removed) - entries.keys()):
+            raise DataError(f"{corrections.source.path} corrects image {unknown[0]}, which {source.path} lacks.")
+        return {
+            name: partial(_read_corrected, source, entry, corrections)
+            if name in corrections.files
+            else partial(_read_masks, source, entry)
+            for name, entry in entries.items()
+            if name not in corrections.removed
+        }
 
     def _test_readers(self, source: Source) -> dict[str, Reader]:
         table = SolutionTable(self.root / self.solution)

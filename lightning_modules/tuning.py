@@ -88,10 +88,9 @@ class TuningTrainer(Trainer):
                 model.decoder = decoder
                 self.callbacks.remove(keeper)  # type: ignore[attr-defined]
             start = {name: getattr(decoder, name) for name in decoder.knobs}
-            trials: dict[tuple[float, ...], float] = {}
-            knobs = search(_Scorer(decoder, keeper, metric, trials), start, decoder.knobs)
-        before, after = trials[tuple(start.values())], trials[tuple(knobs.values())]
-        self.tuned = Tuned(metric, len(keeper.truths), before, after, knobs)
+            scorer = _Scorer(decoder, keeper, metric)
+            knobs = search(scorer.loss, start, decoder.knobs)
+            self.tuned = Tuned(metric, len(keeper.truths), scorer.score(start), scorer.score(knobs), knobs)
 
 
 def search(loss: Callable[[Knobs], float], start: Knobs, choices: Mapping[str, Sequence[float]]) -> Knobs:
@@ -155,28 +154,31 @@ class _Keeper(Callback):
 
 
 class _Scorer:
-    """The loss of a choice of knobs: the metric over all kept maps, its sign turned where more is better."""
+    """The metric over all kept maps as a function of the knobs; decodes once for each choice of them."""
 
-    def __init__(
-        self, decoder: TunableDecoder, keeper: _Keeper, metric: str, trials: dict[tuple[float, ...], float]
-    ) -> None:
+    def __init__(self, decoder: TunableDecoder, keeper: _Keeper, metric: str) -> None:
         self.decoder = decoder
         self.keeper = keeper
         self.metric = metric
-        self.trials = trials
-        self.sign = 1.0
+        self.trials: dict[tuple[float, ...], float] = {}
 
-    def __call__(self, knobs: Knobs) -> float:
+    def loss(self, knobs: Knobs) -> float:
+        """The metric, its sign turned where more is better."""
+        score = self.score(knobs)
+        return -score if self.higher_is_better else score
+
+    def score(self, knobs: Knobs) -> float:
+        """The metric."""
         key = tuple(knobs.values())
         if key not in self.trials:
             start = time.monotonic()
-            self.trials[key] = self._score(knobs)
+            self.trials[key] = self._decode(knobs)
             shown = "  ".join(f"{name} {value:g}" for name, value in knobs.items())
             spent = time.monotonic() - start
             print(f"{shown}  {self.metric} {self.trials[key]:.4f}  ({spent:.1f} s)", flush=True)
-        return self.sign * self.trials[key]
+        return self.trials[key]
 
-    def _score(self, knobs: Knobs) -> float:
+    def _decode(self, knobs: Knobs) -> float:
         decoder: Any = replace(self.decoder, **knobs)  # type: ignore[type-var]
         metrics = segmentation_metrics("")
         for maps, name, kind, truth in self.keeper:
@@ -185,7 +187,7 @@ class _Scorer:
         if self.metric not in results:
             known = ", ".join(key for key in results if "/" not in key)
             raise DataError(f"There is no metric {self.metric} to tune by: choose one of {known}.")
-        self.sign = -1.0 if _higher_is_better(metrics, self.metric) else 1.0
+        self.higher_is_better = _higher_is_better(metrics, self.metric)
         return float(results[self.metric])
 
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tifffile
 from lightning import Callback, LightningModule, Trainer
 
@@ -48,7 +47,7 @@ class ProbabilityStack(Callback):
                         "trainer.callbacks."
                     )
                 path = self.folder / "probability" / f"{file_stem(prediction.name)}.tif"
-                _write(path, prediction.probability.numpy())
+                tifffile.imwrite(path, prediction.probability.numpy(), photometric="minisblack", metadata=None)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.strategy.barrier()
@@ -67,7 +66,7 @@ def stack_probabilities(folder: Path, path: Path) -> None:
         path: the stack to write, (N, H, W).
     """
     sections = sorted(folder.glob("*.tif"))
-    shapes = {tifffile.TiffFile(section).pages[0].shape for section in sections}
+    shapes = {_shape(section) for section in sections}
     if len(shapes) != 1:
         print(f"The images have {len(shapes)} sizes, so their probabilities are not put together into one stack.")
         return
@@ -79,5 +78,6 @@ def stack_probabilities(folder: Path, path: Path) -> None:
     temporary.replace(path)
 
 
-def _write(path: Path, probability: np.ndarray) -> None:
-    tifffile.imwrite(path, probability.astype(np.float32), photometric="minisblack", metadata=None)
+def _shape(path: Path) -> tuple[int, ...]:
+    with tifffile.TiffFile(path) as file:
+        return file.pages[0].shape

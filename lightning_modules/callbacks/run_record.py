@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from datamodules.sample import Batch
+
 
 class RunRecord(Callback):
     """Writes ``record.json``: after fit into the run's folder, after validate or test beside their outputs.
@@ -33,6 +35,7 @@ class RunRecord(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.start = time.monotonic()
+        self.batches_s, self.images = 0.0, 0
         # Now, because the checkout may move on while the run goes on with what it has loaded.
         self.commit = commit()
 
@@ -65,6 +68,23 @@ class RunRecord(Callback):
         }
         self._write(trainer, record)
 
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.batch_start = time.monotonic()
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.batches_s += time.monotonic() - self.batch_start
+        self.images += len(batch)
+
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write_evaluation(trainer, "test")
 
@@ -85,6 +105,9 @@ class RunRecord(Callback):
                 record.pop("val", None)
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(f"{stage}/")}
         record[stage] = {**self._provenance(trainer), "checkpoint": str(checkpoint), "metrics": metrics}
+        if self.images:
+            # Of this process: network, decoding and scoring, without reading and without overlays.
+            record[stage]["seconds_per_image"] = round(self.batches_s / self.images, 4)
         self._write(trainer, record)
 
     def _provenance(self, trainer: Trainer) -> dict[str, Any]:

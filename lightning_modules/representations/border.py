@@ -10,9 +10,8 @@ from torch.nn import functional
 from lightning_modules.instances import Instances
 from lightning_modules.representations.distance import object_maximum
 from lightning_modules.representations.foreground import scored_instances, seeded_watershed
-from lightning_modules.representations.protocol import resize_maps
+from lightning_modules.representations.protocol import Representation
 from lightning_modules.representations.threads import one_thread
-from lightning_modules.symmetry import turn_back
 
 BACKGROUND, BODY, BORDER = range(3)
 
@@ -47,7 +46,7 @@ def encode(labels: Tensor, width: int = 2) -> Tensor:
     return torch.where(labels > 0, torch.where(body, BODY, BORDER), BACKGROUND)
 
 
-class Border:
+class Border(Representation):
     """Three logits a pixel, under a softmax: background, body and border.
 
     The loss is the weighted cross-entropy of the classes, and the mean soft Dice loss of body and border.
@@ -81,12 +80,6 @@ class Border:
     def maps(self, output: Tensor) -> Tensor:
         """Turns logits (B, 3, h, w) into probabilities of background, body and border."""
         return output.detach().float().softmax(1)
-
-    def turn_back(self, maps: Tensor, turns: int, flipped: bool) -> Tensor:
-        return turn_back(maps, turns, flipped)
-
-    def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return resize_maps(maps, size)
 
 
 def _dice_loss(probability: Tensor, truth: Tensor, smooth: float = 1.0) -> Tensor:

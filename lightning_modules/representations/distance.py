@@ -10,9 +10,8 @@ from torch.nn import functional
 from lightning_modules.instances import Instances
 from lightning_modules.losses import BinaryCrossEntropy
 from lightning_modules.representations.foreground import scored_instances, seeded_watershed
-from lightning_modules.representations.protocol import resize_maps
+from lightning_modules.representations.protocol import Representation
 from lightning_modules.representations.threads import one_thread
-from lightning_modules.symmetry import turn_back
 
 
 @one_thread()
@@ -99,7 +98,7 @@ def object_maximum(values: Tensor, labels: Tensor) -> Tensor:
     return maxima[index]
 
 
-class Distance:
+class Distance(Representation):
     """Two maps: the foreground's logit, and the relative distance from the boundary.
 
     The loss is the cross-entropy of the foreground and the smooth L1 distance of the distances. Background is 0 and
@@ -136,12 +135,6 @@ class Distance:
         """Turns output (B, 2, h, w) into the foreground's probability and the distance, both in [0, 1]."""
         output = output.detach().float()
         return torch.stack([output[:, 0].sigmoid(), output[:, 1].clamp(0, 1)], dim=1)
-
-    def turn_back(self, maps: Tensor, turns: int, flipped: bool) -> Tensor:
-        return turn_back(maps, turns, flipped)
-
-    def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return resize_maps(maps, size)
 
 
 @dataclass

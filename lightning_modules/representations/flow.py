@@ -15,7 +15,7 @@ from lightning_modules.instances import Instances
 from lightning_modules.losses import BinaryCrossEntropy
 from lightning_modules.representations.foreground import scored_instances
 from lightning_modules.representations.packing import Strip, pack
-from lightning_modules.representations.protocol import resize_maps
+from lightning_modules.representations.protocol import Representation, resize_maps
 from lightning_modules.representations.threads import one_thread
 from lightning_modules.symmetry import turn_back
 
@@ -100,7 +100,7 @@ def _diffuse(strip: Strip, sources: Tensor) -> Tensor:
     return heat
 
 
-class Flow:
+class Flow(Representation):
     """Ways to the centre and the foreground's logit, 3 channels.
 
     The loss is the mean squared error of the ways, five times as long, and the cross-entropy of the foreground.

@@ -11,11 +11,10 @@ from skimage.segmentation import watershed
 from torch import Tensor, nn
 
 from lightning_modules.instances import Instances
-from lightning_modules.representations.protocol import resize_maps
-from lightning_modules.symmetry import turn_back
+from lightning_modules.representations.protocol import Representation
 
 
-class Foreground:
+class Foreground(Representation):
     """One logit a pixel: the probability of lying inside an object.
 
     A softmax over the two classes inside and outside, as SegNet's authors have it, is the same model: its logit is the
@@ -36,12 +35,6 @@ class Foreground:
     def maps(self, output: Tensor) -> Tensor:
         """Turns logits (B, 1, h, w) into probabilities."""
         return output.detach().float().sigmoid()
-
-    def turn_back(self, maps: Tensor, turns: int, flipped: bool) -> Tensor:
-        return turn_back(maps, turns, flipped)
-
-    def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        return resize_maps(maps, size)
 
 
 @dataclass

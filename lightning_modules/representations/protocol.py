@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lightning_modules.instances import Instances
+from lightning_modules.symmetry import turn_back
 
 
 class Representation(Protocol):
@@ -20,12 +21,18 @@ class Representation(Protocol):
         ...
 
     def turn_back(self, maps: Tensor, turns: int, flipped: bool) -> Tensor:
-        """Undoes `lightning_modules.symmetry.turn` on maps (..., K', H, W) of a turned image."""
-        ...
+        """Undoes `lightning_modules.symmetry.turn` on maps (..., K', H, W) of a turned image.
+
+        Moves the pixels; to be overridden where values depend on the direction.
+        """
+        return turn_back(maps, turns, flipped)
 
     def resize(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Brings one image's maps (K', h, w) to its original size (K', H, W)."""
-        ...
+        """Brings one image's maps (K', h, w) to its original size (K', H, W).
+
+        Linearly; to be overridden where values depend on the image's scale.
+        """
+        return resize_maps(maps, size)
 
 
 class Decoder(Protocol):

@@ -15,7 +15,7 @@ from lightning_modules.losses import BinaryCrossEntropy
 from lightning_modules.representations.distance import boundary_distance, object_maximum
 from lightning_modules.representations.packing import Strip, pack
 from lightning_modules.representations.polygons import SHORTEST, draw, highest, suppress
-from lightning_modules.representations.protocol import resize_maps
+from lightning_modules.representations.protocol import Representation, resize_maps
 from lightning_modules.representations.threads import one_thread
 from lightning_modules.symmetry import turn_back
 
@@ -128,7 +128,7 @@ def directions(rays: int) -> list[tuple[float, float]]:
     return [(math.sin(angle), math.cos(angle)) for angle in angles]
 
 
-class Star:
+class Star(Representation):
     """Star-convex polygons: an object's probability and its distances along rays, 1 + R channels.
 
     The loss is the cross-entropy of the probability, and the mean absolute error of the distances, each pixel of an

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -51,10 +52,19 @@ def test_variants_are_trained_alike_and_tabulated(
     with Image.open(folder / "comparison.png") as picture:
         assert picture.width == 1200
 
+    # The newest run is shown, also where the numbers have two digits.
+    for version in (9, 10):
+        shutil.copytree(folder / "border" / "version_0", folder / "border" / f"version_{version}")
+    newest = folder / "border" / "version_10" / "record.json"
+    record = json.loads(newest.read_text())
+    record["test"]["metrics"]["test/dsb_score"] = 0.4321
+    newest.write_text(json.dumps(record))
+
     # What is done is not done again.
     assert len(in_this_process) == 2
     assert run("compare", *VARIANTS, "--config", QUICKSTART, "--name", "two", *shared) == 0
     assert len(in_this_process) == 2
+    assert "| border | 0.4321 |" in (folder / "comparison.md").read_text()
 
 
 def test_a_failure_stops_and_the_same_command_goes_on(

@@ -180,6 +180,16 @@ def test_other_runs_have_their_section(place: Path) -> None:
     assert row(other, "quickstart", 1) == ["`quickstart`", "0.8100"]
 
 
+def test_the_time_an_image_took_stands_beside_its_figures(place: Path) -> None:
+    timed, untimed = made_up("fast", {"dsb_score": 0.5}), made_up("older", {"dsb_score": 0.6})
+    timed["test"]["seconds_per_image"] = 0.123
+    page = run_results(place, write(place, timed), write(place, untimed, "older.json"))
+    other = page.partition("## Other runs")[2].partition("## Public")[0]
+    assert "| id | DSB score | s an image |" in other
+    assert row(other, "fast", 1) == ["`fast`", "0.5000", "0.12"]
+    assert row(other, "older", 1) == ["`older`", "0.6000", "-"]
+
+
 def test_records_stay_and_a_newer_one_replaces(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = run_results(place, write(place, made_up("r3-unet", {"accuracy": 0.91})))
     kept = place / "results" / "records" / "r3-unet.json"

@@ -50,6 +50,9 @@ def test_fit_and_test_leave_what_it_takes_to_believe_them(tmp_path: Path, monkey
     record = json.loads((tmp_path / "test" / "record.json").read_text())
     assert record["fit"] == fit
     assert record["test"]["checkpoint"] == str(checkpoint)
+    # Four images of one batch each, and time beside them.
+    assert 0 < 4 * record["test"]["seconds_per_image"] <= record["test"]["wall_s"] + 0.1
+    assert "seconds_per_image" not in record["fit"]
 
 
 def test_a_test_is_joined_by_the_validation_of_its_own_checkpoint_alone(tmp_path: Path) -> None:
