@@ -24,7 +24,7 @@ from datamodules.sources import (
     read_entry_labels,
     scan_layout,
 )
-from datamodules.splits import Member, hold_kinds_out, read_manifest, split, write_manifest
+from datamodules.splits import Member, hold_kinds_out, of_kinds, read_manifest, split, write_manifest
 
 ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/"
 MANIFEST = Path(str(files("datamodules") / "manifests" / "dsb2018.csv"))
@@ -54,11 +54,15 @@ class DSB2018DataModule(LabelImageDataModule):
         annotation: ``original``, or ``corrected``: with the community's label images in place of 109 of the training
             images' masks, and without the 6 images it gave up. The test images are never corrected. For the public
             repository of these corrections put in place of ``stage1_train``, take ``original`` with ``manifest: null``.
+        kinds: image types of the training images to use at all; all of them by default.
         val_fraction: share of the training images held out for validation, by image type.
+        test_fraction: share of the training images held out for the test, by image type, in place of the test set: for
+            figures to stand beside those of publications that held out images of their own.
         val_kinds: image types that are validated on as a whole, and not trained on, in place of a share of each: what a
             model does on types it has not seen.
         split_seed: another seed, another split.
-        split_manifest: a split written earlier, to be used again; its images are checked by content.
+        split_manifest: a split written earlier, to be used again; its images are checked by content. Where it
+            has a part ``test``, that is tested on.
         address: where `download` finds the archives.
         kwargs: see `datamodules.base.LabelImageDataModule`.
     """
@@ -71,7 +75,9 @@ class DSB2018DataModule(LabelImageDataModule):
         manifest: Path | None = MANIFEST,
         test_set: Literal["stage1", "stage2"] = "stage1",
         annotation: Literal["original", "corrected"] = "original",
+        kinds: list[str] | None = None,
         val_fraction: float = 0.2,
+        test_fraction: float = 0.0,
         val_kinds: list[str] | None = None,
         split_seed: int = 42,
         split_manifest: Path | None = None,
@@ -79,6 +85,8 @@ class DSB2018DataModule(LabelImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if val_kinds and test_fraction:
+            raise ValueError("val_kinds and test_fraction do not go together: hold out whole image types, or a share.")
         self.root = Path(root)
         self.cache_dir = Path(cache_dir)
         self.download = download
@@ -88,7 +96,9 @@ class DSB2018DataModule(LabelImageDataModule):
             "stage2": ("stage2_test_final", "stage2_solution_final.csv"),
         }[test_set]
         self.annotation = annotation
+        self.kinds = kinds
         self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
         self.val_kinds = val_kinds
         self.split_seed = split_seed
         self.split_manifest = split_manifest
@@ -99,15 +109,14 @@ class DSB2018DataModule(LabelImageDataModule):
         self.test_cache()
 
     def setup(self, stage: str) -> None:
-        if stage in ("fit", "validate"):
-            cache = self.train_cache()
-            parts = self._split(cache)
-            records = {record.name: record for record in cache.records}
-            for part in ("train", "val"):
-                self.items[part] = [cached_item(cache, records[name]) for name in parts[part]]
-        else:
+        cache = self.train_cache()
+        records = {record.name: record for record in cache.records}
+        for part, names in self._split(cache).items():
+            self.items[part] = [cached_item(cache, records[name]) for name in names]
+        if stage in ("test", "predict"):
             cache = self.test_cache()
-            self.items[stage] = [cached_item(cache, record) for record in cache.records]
+            # The images held out for the test, where there are any, come before the test set.
+            self.items[stage] = self.items["test"] or [cached_item(cache, record) for record in cache.records]
 
     def train_cache(self) -> Cache:
         """The cache of the training images, built where it is not there yet."""
@@ -189,16 +198,26 @@ class DSB2018DataModule(LabelImageDataModule):
         members = [Member(record.name, record.image_sha256, record.kind, record.group) for record in cache.records]
         if self.split_manifest:
             return self._read_split(Path(self.split_manifest), members)
-        held_out = "+".join(sorted(self.val_kinds)) if self.val_kinds else f"val{self.val_fraction:g}"
-        path = self.cache_dir / "splits" / f"{cache.folder.name}-{held_out}-seed{self.split_seed}.json"
+        if self.kinds:
+            members = of_kinds(members, self.kinds)
+        path = self.cache_dir / "splits" / f"{cache.folder.name}-{self._split_name()}.json"
         if path.exists():
             return self._read_split(path, members)
         if self.val_kinds:
             parts = hold_kinds_out(members, self.val_kinds)
         else:
-            parts = split(members, {"val": self.val_fraction, "train": 1 - self.val_fraction}, self.split_seed)
+            fractions = {"val": self.val_fraction, "test": self.test_fraction}
+            fractions = {part: fraction for part, fraction in fractions.items() if part == "val" or fraction}
+            parts = split(members, {**fractions, "train": 1 - sum(fractions.values())}, self.split_seed)
         write_manifest(path, members, parts, {"seed": self.split_seed})
         return parts
+
+    def _split_name(self) -> str:
+        """What a split is made of; splits that differ have other names."""
+        kinds = ["+".join(sorted(self.kinds))] if self.kinds else []
+        test = [f"test{self.test_fraction:g}"] if self.test_fraction else []
+        val = "+".join(sorted(self.val_kinds)) if self.val_kinds else f"val{self.val_fraction:g}"
+        return "-".join([*kinds, *test, val, f"seed{self.split_seed}"])
 
     def _read_split(self, path: Path, members: Sequence[Member]) -> dict[str, list[str]]:
         parts = read_manifest(path, members)

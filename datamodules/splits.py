@@ -76,6 +76,16 @@ def _order(seed: int, group: str) -> str:
     return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
 
 
+def of_kinds(members: Sequence[Member], kinds: Sequence[str]) -> list[Member]:
+    """Those images that are of certain types.
+
+    Raises:
+        DataError: no image is of one of the types.
+    """
+    _check_known(members, kinds, "name")
+    return [member for member in members if member.stratum in kinds]
+
+
 def hold_kinds_out(members: Sequence[Member], kinds: Sequence[str]) -> dict[str, list[str]]:
     """Deals whole image types out to validation; what is left is trained on.
 
@@ -93,15 +103,19 @@ def hold_kinds_out(members: Sequence[Member], kinds: Sequence[str]) -> dict[str,
     >>> hold_kinds_out(members, ["colour"])
     {'val': ['b'], 'train': ['a']}
     """
-    known = {member.stratum for member in members}
-    if unknown := sorted(set(kinds) - known):
-        raise DataError(f"No image is of the type {unknown[0]}: hold out some of {', '.join(sorted(known))}.")
-    if known <= set(kinds):
+    if _check_known(members, kinds, "hold out") <= set(kinds):
         raise DataError("All image types are held out, so that none is left to train on: name fewer in val_kinds.")
     parts: dict[str, list[str]] = {"val": [], "train": []}
     for member in sorted(members, key=lambda member: member.name):
         parts["val" if member.stratum in kinds else "train"].append(member.name)
     return parts
+
+
+def _check_known(members: Sequence[Member], kinds: Sequence[str], verb: str) -> set[str]:
+    known = {member.stratum for member in members}
+    if unknown := sorted(set(kinds) - known):
+        raise DataError(f"No image is of the type {unknown[0]}: {verb} some of {', '.join(sorted(known))}.")
+    return known
 
 
 def write_manifest(

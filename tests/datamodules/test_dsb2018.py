@@ -145,6 +145,33 @@ def test_the_split_is_written_once_and_read_back(archives: Path, cache_dir: Path
     assert elsewhere.items["val"] and [i.name for i in elsewhere.items["val"]] == [i.name for i in again.items["val"]]
 
 
+def test_a_share_of_some_types_is_tested_on_in_place_of_the_test_set(archives: Path, cache_dir: Path) -> None:
+    options = {"kinds": ["fluorescence"], "val_fraction": 0.25, "test_fraction": 0.25}
+    data = module(archives, cache_dir, **options)
+    data.setup("fit")
+    data.setup("test")
+    records = {record.name: record for record in data.train_cache().records}
+    parts = [{item.name for item in data.items[part]} for part in ("train", "val", "test")]
+    assert all(parts) and sum(map(len, parts)) == len(set().union(*parts))
+    assert set().union(*parts) == {name for name, record in records.items() if record.kind == "fluorescence"}
+    again = module(archives, cache_dir, **options)
+    again.setup("test")
+    assert [item.name for item in again.items["test"]] == [item.name for item in data.items["test"]]
+    item = again.items["test"][0]
+    assert np.array_equal(item.read()[0], data.train_cache().read_image(records[item.name]))
+    # Without a share held out, the test set is tested on.
+    usual = module(archives, cache_dir)
+    usual.setup("test")
+    assert {item.name for item in usual.items["test"]} == {record.name for record in usual.test_cache().records}
+
+
+def test_unknown_types_and_contradictions_are_refused(archives: Path, cache_dir: Path, refused: Callable) -> None:
+    with refused("No image is of the type phase", "name some of ", "fluorescence"):
+        module(archives, cache_dir, kinds=["phase"]).setup("fit")
+    with pytest.raises(ValueError, match="do not go together"):
+        module(archives, cache_dir, val_kinds=["fluorescence"], test_fraction=0.1)
+
+
 def test_a_split_of_other_pixels_is_refused(archives: Path, cache_dir: Path, tmp_path: Path, refused: Callable) -> None:
     data = module(archives, cache_dir)
     data.setup("fit")

@@ -1,17 +1,21 @@
 """The real Data Science Bowl 2018: the published facts, from the project's manifest and from the data themselves."""
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from datamodules.cache import Cache
 from datamodules.dsb2018 import MANIFEST, DSB2018DataModule
 from datamodules.reading import pixel_digest
 from datamodules.sample import encode_objects
 from lightning_modules.metrics import segmentation_metrics
+
+ROOT = Path(__file__).parents[2]
 
 # Height and width, px: images; from the data set's reference page.
 TRAIN_SIZES = {
@@ -100,6 +104,19 @@ def test_the_truth_against_itself_scores_exactly_1(real_dsb2018: Path, real_cach
     counts = {key: scores.pop(key) for key in ("count_error", "count_bias", "objects_found", "objects_true")}
     assert counts == {"count_error": 0, "count_bias": 0, "objects_found": 4_152, "objects_true": 4_152}
     assert len(scores) >= 10 and set(scores.values()) == {1.0}
+
+
+@pytest.mark.real_data
+def test_the_fluorescence_split_is_the_recorded_one(real_dsb2018: Path, real_cache_dir: Path) -> None:
+    recorded = json.loads((MANIFEST.parent / "dsb2018-fluorescence.json").read_text())["parts"]
+    assert {part: len(names) for part, names in recorded.items()} == {"val": 55, "test": 54, "train": 437}
+    config = yaml.safe_load((ROOT / "configs" / "dsb2018" / "fluorescence.yaml").read_text())
+    data = DSB2018DataModule(root=real_dsb2018, cache_dir=real_cache_dir, **config["data"]["init_args"])
+    data.setup("fit")
+    data.setup("test")
+    digests = {record.name: record.image_sha256 for record in data.train_cache().records}
+    for part, names in recorded.items():
+        assert {item.name: digests[item.name] for item in data.items[part]} == names
 
 
 @pytest.mark.real_data
