@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from datamodules.sample import Batch, DataError
+from lightning_modules.blocks import Blockwise
 from lightning_modules.inference import Inference
 from lightning_modules.instances import Prediction
 from lightning_modules.metrics import PerImageMetric, segmentation_metrics
@@ -24,6 +25,8 @@ class DenseSegmenter(lightning.LightningModule):
         optimizer: makes the optimizer of the parameters.
         scheduler: makes the learning-rate scheduler of the optimizer, stepped each epoch.
         inference: applies the network in more than one pass, as test-time augmentation does; once by default.
+        blocks: evaluates and predicts large images block by block, at their original size, without a loss; all at once
+            by default.
         metrics: further metrics beside those of `lightning_modules.metrics.segmentation_metrics`.
         channels_last: keeps weights and images channels-last, faster with bf16 on recent CPUs and on GPUs.
     """
@@ -36,6 +39,7 @@ class DenseSegmenter(lightning.LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         inference: Inference | None = None,
+        blocks: Blockwise | None = None,
         metrics: list[PerImageMetric] | None = None,
         channels_last: bool = False,
     ) -> None:
@@ -47,6 +51,7 @@ class DenseSegmenter(lightning.LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.inference = inference
+        self.blocks = blocks
         self.val_metrics = segmentation_metrics("val/", metrics or [])
         self.test_metrics = segmentation_metrics("test/", metrics or [])
 
@@ -68,12 +73,27 @@ class DenseSegmenter(lightning.LightningModule):
         return self._evaluate(batch, "test", self.test_metrics)
 
     def predict_step(self, batch: Batch) -> list[Prediction]:
-        if self.inference is not None:
-            return self._decode(batch, self.inference.apply(self._maps, self.representation.turn_back, batch.image))
+        if self.blocks is not None:
+            return self._decode_blocks(batch, self.blocks)
         return self._decode(batch, self._maps(batch.image))
 
     def _maps(self, image: Tensor) -> Tensor:
+        if self.inference is None:
+            return self._maps_once(image)
+        return self.inference.apply(self._maps_once, self.representation.turn_back, image)
+
+    def _maps_once(self, image: Tensor) -> Tensor:
         return self.representation.maps(self(image))
+
+    def _decode_blocks(self, batch: Batch, blocks: Blockwise) -> list[Prediction]:
+        predictions = []
+        for name, size, image in zip(batch.names, batch.sizes, batch.image.split(1), strict=True):
+            if image.shape[-2:] != size:
+                raise DataError(
+                    f"{name} was resized, and blocks keep the original size: leave out image_size or blocks."
+                )
+            predictions.append(Prediction(name, size, *blocks.decode(self._maps, image, self.decoder)))
+        return predictions
 
     def _decode(self, batch: Batch, maps: Tensor) -> list[Prediction]:
         predictions = []
@@ -83,12 +103,15 @@ class DenseSegmenter(lightning.LightningModule):
         return predictions
 
     def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> list[Prediction]:
-        output = self(batch.image)
-        loss = self.representation.loss(output, annotation(batch))
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-        # The loss has needed one pass already.
-        once = self.inference is None
-        predictions = self._decode(batch, self.representation.maps(output)) if once else self.predict_step(batch)
+        if self.blocks is not None:
+            predictions = self._decode_blocks(batch, self.blocks)
+        else:
+            output = self(batch.image)
+            loss = self.representation.loss(output, annotation(batch))
+            self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
+            # The loss has needed one pass already.
+            once = self.inference is None
+            predictions = self._decode(batch, self.representation.maps(output) if once else self._maps(batch.image))
         for prediction, truth, kind in zip(predictions, batch.truths, batch.kinds, strict=True):
             # By keywords, of which each metric is handed those it knows.
             metrics.update(

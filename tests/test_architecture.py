@@ -21,8 +21,9 @@ LAYERS = {
     "overlay": 1,
     "inference": 1,
     "tuning": 2,
-    "segmenter": 2,
+    "blocks": 2,
     "callbacks": 2,
+    "segmenter": 3,
 }
 
 

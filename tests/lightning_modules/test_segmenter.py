@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from datamodules.sample import Batch, DataError, Sample, collate
+from lightning_modules.blocks import Blockwise
 from lightning_modules.inference import DihedralAverage
 from lightning_modules.losses import BinaryCrossEntropy
 from lightning_modules.metrics import MembraneScores, segmentation_metrics
@@ -162,3 +163,26 @@ def test_moving_a_batch_leaves_the_originals_behind() -> None:
     assert batch.image.device.type == "meta"
     assert batch.labels is not None and batch.labels.device.type == "meta"
     assert batch.truths[0] is not None and batch.truths[0].device.type == "cpu"
+
+
+def test_blocks_find_what_one_pass_finds_and_refuse_resized_images() -> None:
+    batch = collate([discs("a", (96, 128), (96, 128)), discs("b", (96, 128), (96, 128))])
+    at_once = segmenter(Brightness()).predict_step(batch)
+    in_blocks = segmenter(Brightness(), blocks=Blockwise(32, 32)).predict_step(batch)
+    for one, other in zip(at_once, in_blocks, strict=True):
+        assert one.name == other.name and one.size == other.size
+        assert torch.equal(one.probability, other.probability)
+        assert torch.equal(one.instances.labels > 0, other.instances.labels > 0)
+        assert len(one.instances) == len(other.instances) == 2
+    with pytest.raises(DataError, match="a was resized, and blocks keep the original size: leave out image_size"):
+        segmenter(Brightness(), blocks=Blockwise()).predict_step(collate([discs("a", (64, 64), (96, 128))]))
+
+
+def test_blocks_are_scored_like_one_pass() -> None:
+    loader = DataLoader([discs("a", (96, 128), (96, 128), "kind")], collate_fn=collate)
+    whole, blocks = (
+        trainer().validate(segmenter(Brightness(), blocks=blocks), loader, verbose=False)[0]
+        for blocks in (None, Blockwise(32, 32))
+    )
+    assert whole.pop("val/loss") >= 0
+    assert blocks == whole and blocks["val/dsb_score"] == 1

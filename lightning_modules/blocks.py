@@ -1,0 +1,101 @@
+"""Images too large for their maps to fit into memory: maps and objects of one block after the other."""
+
+from collections.abc import Callable, Iterator
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from lightning_modules.instances import Instances
+from lightning_modules.representations.protocol import Decoder
+
+
+class Blockwise:
+    """Predicts and decodes a large image block by block, each with a halo around it.
+
+    Of a block with its halo those objects are kept that have their centre in the block, so that every object is found
+    once, and whole. If the halo is as wide as the largest object and the network's view to one side together, the
+    result is that of decoding the image at once. What is in memory beside one block's maps is the image, a label image
+    and a probability, whatever the representation.
+
+    Args:
+        block: height and width without the halo, px; smaller images are one block.
+        halo: around each block, px.
+        align: blocks begin at multiples of this, px; a multiple of the network's stride.
+
+    Raises:
+        ValueError: block or halo are no multiples of ``align``.
+    """
+
+    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32) -> None:
+        if block < align or halo < 0 or block % align or halo % align:
+            raise ValueError(
+                f"Blockwise has blocks of {block} px and a halo of {halo} px: both must be multiples of {align} px."
+            )
+        self.block, self.halo = block, halo
+
+    def decode(self, maps: Callable[[Tensor], Tensor], image: Tensor, decoder: Decoder) -> tuple[Tensor, Instances]:
+        """Finds the objects of one image.
+
+        Args:
+            maps: makes the maps (1, K, H, W) of an image (1, C, H, W).
+            image: (1, C, H, W), at its original size.
+            decoder: finds the objects of a block in its maps.
+
+        Returns:
+            the foreground's probability (H, W), and the objects.
+        """
+        height, width = image.shape[-2:]
+        probability = torch.empty(height, width)
+        labels = torch.zeros(height, width, dtype=torch.int64)
+        scores: list[Tensor] = []
+        boxes: list[Tensor] = []
+        for rows, columns in product(self._cut(height), self._cut(width)):
+            y, x = (slice(max(part.start - self.halo, 0), part.stop + self.halo) for part in (rows, columns))
+            region = maps(image[..., y, x])[0].cpu()
+            core = tuple(
+                slice(part.start - all_.start, part.stop - all_.start) for part, all_ in ((rows, y), (columns, x))
+            )
+            probability[rows, columns] = decoder.probability(region)[core]
+            found = decoder(region)
+            kept, box = _add(labels[y, x].numpy(), found, core, sum(map(len, scores)))
+            scores.append(found.scores[kept])
+            boxes.append(box + torch.tensor([x.start, y.start, x.start, y.start]))
+        return probability, Instances(labels, torch.cat(scores), torch.cat(boxes))
+
+    def _cut(self, length: int) -> Iterator[slice]:
+        for start in range(0, length, self.block):
+            yield slice(start, min(start + self.block, length))
+
+
+def _add(
+    target: NDArray[np.int64], found: Instances, core: tuple[slice, ...], number: int
+) -> tuple[NDArray[np.bool_], Tensor]:
+    """Draws those objects of a region into a label image whose centre lies in the region's core.
+
+    Pixels that an object of another block holds already stay with it; what keeps less than half of its area is the
+    same object, found differently, and left out.
+
+    Args:
+        target: int64 (h, w), the region of the label image; changed in place.
+        found: the objects of the region.
+        core: rows and columns of the region's core.
+        number: of objects that have been drawn.
+
+    Returns:
+        which of the objects were drawn, and their boxes in the region.
+    """
+    centres = (found.boxes[:, :2] + found.boxes[:, 2:]).numpy() / 2
+    inside = [(centres[:, axis] >= part.start) & (centres[:, axis] < part.stop) for axis, part in enumerate(core[::-1])]
+    labels, count = found.labels.numpy(), len(found)
+    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    left = np.bincount(labels[target == 0], minlength=count + 1)[1:]
+    kept = inside[0] & inside[1] & (2 * left > area)
+    ids = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)])
+    drawn = np.where(target == 0, ids[labels], 0)
+    target += np.where(drawn > 0, drawn + number, 0)
+    boxes = [[x.start, y.start, x.stop, y.stop] for y, x in ndimage.find_objects(drawn)]
+    return kept, torch.tensor(boxes, dtype=torch.int64).reshape(-1, 4)
