@@ -85,8 +85,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
             "augmentations, or use a batch size of 1."
         )
     labels = [sample.labels for sample in samples if sample.labels is not None]
+    images = [sample.image for sample in samples]
     return Batch(
-        image=torch.stack([sample.image for sample in samples]),
+        # A single image, which may be large, is not copied.
+        image=torch.stack(images) if len(images) > 1 else images[0][None],
         labels=torch.stack(labels) if len(labels) == len(samples) else None,
         names=[sample.name for sample in samples],
         sizes=[sample.size for sample in samples],

@@ -51,10 +51,14 @@ class PercentileNormalize:
     def __call__(self, pixels: Pixels) -> Image:
         _check_finite(pixels)
         low, high = np.percentile(pixels, [self.low, self.high])
+        # In place, since an image may be large; single precision is exact for integers of 16 bit.
+        image = pixels.astype(np.result_type(pixels.dtype, np.float32))
+        image -= low
         # A constant image has no contrast to stretch: all zero.
-        image = np.clip((pixels - low) / ((high - low) or 1.0), 0, 1).astype(np.float32)
+        image /= (high - low) or 1.0
+        image = np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
         bright = self.dark_background and np.median(image if image.ndim == 2 else image.mean(2)) > 0.5
-        return 1 - image if bright else image
+        return np.subtract(1, image, out=image) if bright else image
 
 
 def _check_finite(pixels: Pixels) -> None:
@@ -63,10 +67,13 @@ def _check_finite(pixels: Pixels) -> None:
 
 
 def to_channels(image: Image, channels: int) -> Image:
-    """Makes a grey or RGB image have 1 or 3 channels: (H, W) or (H, W, 3) to (H, W, ``channels``)."""
+    """Makes a grey or RGB image have 1 or 3 channels: (H, W) or (H, W, 3) to (H, W, ``channels``).
+
+    Grey is repeated without being copied.
+    """
     if image.ndim == 3:
         return image if channels == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.float32)[..., None]
-    return np.repeat(image[..., None], channels, axis=2)
+    return np.broadcast_to(image[..., None], (*image.shape, channels))
 
 
 @dataclass
@@ -127,13 +134,20 @@ class Preparation:
             target = relabel(target, self.min_area if warped else 1, split=warped)
         return Sample(
             name=name,
-            image=torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            image=to_tensor(image),
             size=pixels.shape[:2],
             labels=None if target is None else torch.from_numpy(target),
             kind=kind,
             source=pixels if self.originals else None,
             truth=torch.from_numpy(relabel(labels)) if self.originals and labels is not None else None,
         )
+
+
+def to_tensor(image: Image) -> torch.Tensor:
+    """Turns an image (H, W, C) into a tensor (C, H, W); grey that `to_channels` repeated remains one plane."""
+    if image.strides[2] == 0:
+        return torch.from_numpy(np.array(image[..., 0])).expand(image.shape[2], -1, -1)
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
 def resize(image: Image, labels: LabelImage | None, size: tuple[int, int]) -> tuple[Image, LabelImage | None]:
@@ -152,6 +166,7 @@ def augment(
     augmentations: albumentations.Compose, image: Image, labels: LabelImage | None
 ) -> tuple[Image, LabelImage | None]:
     """Warps image and label image together."""
+    image = np.ascontiguousarray(image)
     if labels is None:
         return augmentations(image=image)["image"], None
     warped = augmentations(image=image, mask=exact(labels))

@@ -12,7 +12,7 @@ from albumentations import BasicTransform
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.sample import DataError, relabel
+from datamodules.sample import DataError, collate, relabel
 from datamodules.transforms import PercentileNormalize, Preparation, ScaleToUnit, compose, exact, resize, to_channels
 
 RNG = np.random.default_rng(0)
@@ -116,6 +116,15 @@ def test_channels() -> None:
     assert to_channels(colour, 3) is colour
     luminance = colour @ np.float32([0.299, 0.587, 0.114])
     assert np.allclose(to_channels(colour, 1)[..., 0], luminance, atol=1e-6)
+
+
+def test_repeated_grey_takes_the_memory_of_one_plane() -> None:
+    grey = RNG.integers(0, 256, (40, 50), np.uint8)
+    sample = preparation()("x", "", grey, None)
+    assert sample.image.shape == (3, 40, 50) and sample.image.untyped_storage().nbytes() == 4 * grey.size
+    batch = collate([sample])
+    assert batch.image.shape == (1, 3, 40, 50) and batch.image.untyped_storage().nbytes() == 4 * grey.size
+    assert torch.equal(batch.image[0, 2], torch.from_numpy(grey / np.float32(255)))
 
 
 # --- sizes
