@@ -125,6 +125,8 @@ class KaryonCLI(LightningCLI):
         if self.subcommand in EVALUATIONS:
             # Nothing is saved here, so it does not matter that another folder's best score is forgotten.
             warnings.filterwarnings("ignore", message="The dirpath has changed")
+            # What a checkpoint calls its weights are the averaged ones already.
+            warnings.filterwarnings("ignore", message=".*loading a checkpoint outside the 'fit' stage")
             self.log_dir = config.out or run_folder(Path(config.ckpt_path)) / self.subcommand
         elif config.ckpt_path == "last":
             self._resume_last(config)
