@@ -29,6 +29,8 @@ from lightning_modules.tuning import TuningTrainer
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+# Arguments of Albumentations are tuples, which take lists just as well.
+warnings.filterwarnings("ignore", message="\\s*Dump of a value that does not round-trip: a tuple")
 # On two cores a second worker is no gain, and num_workers is the user's choice.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
