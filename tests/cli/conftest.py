@@ -80,6 +80,7 @@ def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], 
         args: list[object] = ["--config", config, "--data.init_args.num_workers", 0]
         if "DSB2018DataModule" in text:
             args += ["--data.init_args.root", tiny, "--data.init_args.manifest", "null"]
+            args += ["--data.init_args.annotation", "original"]
         if "FolderDataModule" in text:
             args += ["--data.init_args.root", tiny_folder]
         if "ISBI2012DataModule" in text:
