@@ -48,31 +48,65 @@ class Blockwise:
         Returns:
             the foreground's probability (H, W), and the objects.
         """
-        height, width = image.shape[-2:]
-        probability = torch.empty(height, width)
-        labels = torch.zeros(height, width, dtype=torch.int64)
+        probability = torch.empty(image.shape[-2:])
+
+        def find(block: Block) -> Instances:
+            region = maps(image[(..., *block.region)])[0].cpu()
+            probability[block.core] = decoder.probability(region)[block.core_in_region]
+            return decoder(region)
+
+        instances = self.find((image.shape[-2], image.shape[-1]), find)
+        return probability, instances
+
+    def find(self, size: tuple[int, int], find: Callable[["Block"], Instances]) -> Instances:
+        """Puts the objects of all blocks of an image together.
+
+        Args:
+            size: height and width of the image, px.
+            find: finds the objects in the region of a block, at the region's size.
+        """
+        labels = torch.zeros(size, dtype=torch.int64)
         scores: list[Tensor] = []
         boxes: list[Tensor] = []
-        for rows, columns in product(self._cut(height), self._cut(width)):
-            y, x = (slice(max(part.start - self.halo, 0), part.stop + self.halo) for part in (rows, columns))
-            region = maps(image[..., y, x])[0].cpu()
-            core = tuple(
-                slice(part.start - all_.start, part.stop - all_.start) for part, all_ in ((rows, y), (columns, x))
-            )
-            probability[rows, columns] = decoder.probability(region)[core]
-            found = decoder(region)
-            kept, box = _add(labels[y, x].numpy(), found, core, sum(map(len, scores)))
+        for core in product(self._cut(size[0]), self._cut(size[1])):
+            block = Block(core, self.halo, size)
+            found = find(block)
+            kept, box = _add(labels[block.region].numpy(), found, block.core_in_region, sum(map(len, scores)))
             scores.append(found.scores[kept])
-            boxes.append(box + torch.tensor([x.start, y.start, x.start, y.start]))
-        return probability, Instances(labels, torch.cat(scores), torch.cat(boxes))
+            rows, columns = block.region
+            boxes.append(box + torch.tensor([columns.start, rows.start, columns.start, rows.start]))
+        return Instances(labels, torch.cat(scores), torch.cat(boxes))
 
     def _cut(self, length: int) -> Iterator[slice]:
         for start in range(0, length, self.block):
             yield slice(start, min(start + self.block, length))
 
 
+class Block:
+    """A block of an image.
+
+    Attributes:
+        core: its rows and columns in the image.
+        region: those of the block with its halo.
+        core_in_region: those of the core, in the region.
+    """
+
+    def __init__(self, core: tuple[slice, slice], halo: int, size: tuple[int, int]) -> None:
+        self.core = core
+        rows, columns = (
+            slice(max(part.start - halo, 0), min(part.stop + halo, length))
+            for part, length in zip(core, size, strict=True)
+        )
+        self.region = rows, columns
+        inner_rows, inner_columns = (
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(core, self.region, strict=True)
+        )
+        self.core_in_region = inner_rows, inner_columns
+
+
 def _add(
-    target: NDArray[np.int64], found: Instances, core: tuple[slice, ...], number: int
+    target: NDArray[np.int64], found: Instances, core: tuple[slice, slice], number: int
 ) -> tuple[NDArray[np.bool_], Tensor]:
     """Draws those objects of a region into a label image whose centre lies in the region's core.
 

@@ -70,7 +70,7 @@ def test_every_representation_gives_the_objects_of_the_whole_image(method: str) 
     assert torch.equal(probability, decoder.probability(maps))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(separate_ellipses(), st.sampled_from([16, 32, 48]))
 def test_objects_keep_their_pixels_scores_and_boxes(labels: Tensor, block: int) -> None:
     maps = (labels > 0)[None].float()
@@ -82,6 +82,7 @@ def test_objects_keep_their_pixels_scores_and_boxes(labels: Tensor, block: int) 
     assert torch.equal(again.boxes, found.boxes)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.integers(1, 100), st.integers(1, 100))
 def test_a_block_and_its_halo_is_all_that_is_asked_for(height: int, width: int) -> None:
     maps = Recorder()
