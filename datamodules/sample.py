@@ -152,14 +152,29 @@ def encode_objects(labels: LabelImage) -> list[str]:
     >>> encode_objects(np.array([[1, 2, 2], [1, 0, 1]]))
     ['1 2 6 1', '3 1 5 1']
     """
+    return [" ".join(map(str, runs.ravel().tolist())) for runs in object_runs(labels)]
+
+
+def object_runs(labels: LabelImage) -> list[NDArray[np.int64]]:
+    """Runs of pixels of every object, column by column.
+
+    Args:
+        labels: (H, W) integers, 0 is background.
+
+    Returns:
+        of each object, by ascending id, int64 (n, 2): position of a run's first pixel, from 1, and its length.
+
+    >>> object_runs(np.array([[1, 2, 2], [1, 0, 1]]))[0]
+    array([[1, 2],
+           [6, 1]])
+    """
     flat = labels.ravel(order="F")
     starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
     runs = np.stack([starts + 1, np.diff(starts, append=flat.size)], axis=1)
     # A stable order keeps the runs of each object in the order of the image.
     order = np.argsort(flat[starts], kind="stable")
     ids, first = np.unique(flat[starts][order], return_index=True)
-    codes = [" ".join(map(str, code.ravel().tolist())) for code in np.split(runs[order], first[1:])]
-    return codes[int(ids[0] == 0) :]
+    return np.split(runs[order], first[1:])[int(ids[0] == 0) :]
 
 
 def decode_run_lengths(text: str, size: tuple[int, int]) -> NDArray[np.int64]:

@@ -53,9 +53,11 @@ class Prediction:
         size: height and width of the original image, px.
         probability: float32 (H, W), probability of the foreground, on the CPU; None for models that give none.
         instances: the objects.
+        page: of a file of several, from 1; 0 where the image has a file of its own.
     """
 
     name: str
     size: tuple[int, int]
     probability: Tensor | None
     instances: Instances
+    page: int = 0

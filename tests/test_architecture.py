@@ -22,7 +22,8 @@ LAYERS = {
     "inference": 1,
     "tuning": 2,
     "blocks": 2,
-    "callbacks": 2,
+    "formats": 2,
+    "callbacks": 3,
     "segmenter": 3,
 }
 

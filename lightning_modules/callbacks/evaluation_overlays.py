@@ -7,7 +7,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.sample import Batch
-from lightning_modules.callbacks.prediction_writer import file_stem, write_png, writing_to
+from lightning_modules.formats.files import png
+from lightning_modules.formats.folder import file_stem, write_whole, writing_to
 from lightning_modules.metrics import match_instances
 from lightning_modules.metrics.per_image import ratio
 from lightning_modules.overlay import side_by_side
@@ -79,7 +80,7 @@ class EvaluationOverlays(Callback):
                 matching = match_instances(true, pred)
                 score = ratio(matching.tp, matching.tp + matching.fp + matching.fn).mean()
                 path = self.folder / f"{score:.3f}-{file_stem(prediction.name)}.png"
-                write_png(path, side_by_side(source, pred, true))
+                write_whole(path, png(side_by_side(source, pred, true)))
                 self.kept[kind].append(path)
 
     def _make_room(self, kind: str) -> bool:

@@ -7,7 +7,7 @@ import tifffile
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.sample import Batch, DataError
-from lightning_modules.callbacks.prediction_writer import file_stem, writing_to
+from lightning_modules.formats.folder import file_stem, writing_to
 
 
 class ProbabilityStack(Callback):

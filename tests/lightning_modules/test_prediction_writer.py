@@ -16,8 +16,9 @@ from lightning import Callback
 from scipy import ndimage
 
 from datamodules.sample import DataError, decode_run_lengths, encode_objects, encode_run_lengths, relabel
-from lightning_modules.callbacks import prediction_writer
-from lightning_modules.callbacks.prediction_writer import PredictionWriter, file_stem
+from lightning_modules.callbacks.prediction_writer import PredictionWriter
+from lightning_modules.formats import folder as result_folder
+from lightning_modules.formats.folder import TABLES, file_stem
 from lightning_modules.overlay import side_by_side
 
 
@@ -110,7 +111,7 @@ def test_an_image_without_objects_has_a_count_and_an_empty_code(tmp_path):
 
 def test_more_objects_than_16_bits_can_tell_apart_are_written_with_32(tmp_path, monkeypatch):
     # The description of so many objects takes seconds and is tested elsewhere.
-    monkeypatch.setattr(prediction_writer, "object_rows", lambda instances, source: [])
+    monkeypatch.setattr(result_folder, "object_rows", lambda prediction, source: [])
     most = np.arange(65536).reshape(256, 256)
     more = np.arange(66560).reshape(260, 256)
     predict(tmp_path, [sample("most", most), sample("more", more)])
@@ -150,7 +151,7 @@ class Watch(Callback):
         self.folder, self.then, self.seen = folder, then, []
 
     def on_predict_batch_end(self, *args):
-        self.seen.append([len(table(self.folder / name)) for name in prediction_writer.TABLES])
+        self.seen.append([len(table(self.folder / f"{name}.csv")) for name in TABLES])
         if self.then and len(self.seen) == 2:
             raise self.then
 
@@ -169,17 +170,19 @@ def test_an_interrupt_keeps_what_is_there_and_a_second_run_replaces_it(tmp_path)
     assert [row["image"] for row in table(tmp_path / "counts.csv")] == ["a", "b"]
     assert [row["image"] for row in table(tmp_path / "objects.csv")] == ["a", "b"]
     predict(tmp_path, samples[1:])
-    for name in prediction_writer.TABLES:
-        assert [next(iter(row.values())) for row in table(tmp_path / name)] == ["b", "c", "d"]
+    for name in TABLES:
+        assert [next(iter(row.values())) for row in table(tmp_path / f"{name}.csv")] == ["b", "c", "d"]
     assert not list(tmp_path.glob("*.part*"))
 
 
 def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
-    def full(path, *args, **kwargs):
+    def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(tifffile, "imwrite", full)
-    with pytest.raises(DataError, match=r"^.*x\.tif cannot be written \(No space left on device\): free space, .*\.$"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(
+        DataError, match=r"^.*x\.tif\S* cannot be written \(No space left on device\): free space, .*\.$"
+    ):
         predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
 
 
@@ -202,9 +205,9 @@ class OwnShare(EchoModel):
 def test_two_processes_list_each_image_once(tmp_path):
     trainer = make_trainer(tmp_path, PredictionWriter(), devices=2, strategy="ddp_spawn", use_distributed_sampler=False)
     trainer.predict(OwnShare(), return_predictions=False)
-    for name in prediction_writer.TABLES:
+    for name in TABLES:
         csv.field_size_limit(10**7)
-        assert [next(iter(row.values())) for row in table(tmp_path / name)] == ["a", "b", "c", "d"]
+        assert [next(iter(row.values())) for row in table(tmp_path / f"{name}.csv")] == ["a", "b", "c", "d"]
     assert len(table(tmp_path / "run_lengths.csv")[3]["EncodedPixels"]) > 131072
     assert sorted(path.stem for path in (tmp_path / "labels").iterdir()) == ["a", "b", "c", "d"]
     assert not list(tmp_path.glob("*.part*"))

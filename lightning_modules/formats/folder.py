@@ -1,0 +1,227 @@
+"""A folder of results: files of each image, and tables of the whole set that grow with it."""
+
+import csv
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from numpy.typing import NDArray
+
+from datamodules.sample import DataError
+from lightning_modules.formats.files import coco, geojson, label_tiff, overlay_png, roi_zip
+from lightning_modules.formats.tables import OBJECT_COLUMNS, object_rows, run_length_rows
+from lightning_modules.instances import Prediction
+
+Format = Literal["labels", "overlays", "rois", "geojson", "coco", "objects", "run_lengths"]
+DEFAULT: tuple[Format, ...] = ("labels", "overlays", "objects", "run_lengths")
+
+FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
+    "labels": (".tif", lambda prediction, source: label_tiff(prediction)),
+    "overlays": (".png", overlay_png),
+    "rois": (".zip", lambda prediction, source: roi_zip(prediction)),
+    "geojson": (".geojson", lambda prediction, source: geojson(prediction)),
+    "coco": (".json", lambda prediction, source: coco(prediction)),
+}
+TABLES: dict[str, tuple[str, ...]] = {
+    "objects": OBJECT_COLUMNS,
+    # As the Data Science Bowl wants it.
+    "run_lengths": ("ImageId", "EncodedPixels"),
+    "counts": ("image", "objects"),
+}
+LONGEST_FILE_NAME = 200  # bytes; file systems allow 255, and a score and a suffix are added
+
+
+def file_stem(name: str) -> str:
+    """Turns an image's name into a file's, without its suffix; different names stay different.
+
+    Characters that some file system gives a meaning to, and a leading dot, are written as ``%`` and their code, as in
+    web addresses. Very long names are cut, and a digest of the whole name tells them apart.
+
+    >>> file_stem("plate 1/well B3"), file_stem("../x")
+    ('plate 1%2Fwell B3', '%2E.%2Fx')
+    """
+    stem = re.sub(r'^\.|[%/\\<>:"|?*\x00-\x1f\x7f]', lambda match: f"%{ord(match[0]):02X}", name)
+    if len(stem.encode()) > LONGEST_FILE_NAME:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        stem = stem.encode()[: LONGEST_FILE_NAME - 17].decode(errors="ignore") + "~" + digest
+    return stem
+
+
+class ResultFolder:
+    """Keeps predictions in a folder as they come, in the formats asked for.
+
+    For each image a file in a subfolder of the format's name:
+
+    * ``labels/<name>.tif``, the label image (16 bit; 32 bit above 65,535 objects);
+    * ``overlays/<name>.png``, the input beside the result;
+    * ``rois/<name>.zip``, a set of selections for Fiji's ROI Manager;
+    * ``geojson/<name>.geojson``, detections for QuPath;
+    * ``coco/<name>.json``, annotations in COCO's form; those of all images together in ``coco.json`` at the end.
+
+    For the whole set:
+
+    * ``objects.csv``: a row an object: image, id, area (px), centroid (px; the first pixel's centre is 0), box (px,
+      half-open), eccentricity of the ellipse with the same second moments, mean intensity of the original pixels over
+      area and channels, and score;
+    * ``run_lengths.csv``: the competition's form, one row for an image without objects;
+    * ``counts.csv``: a row an image, in any case.
+
+    An image's row in ``counts.csv`` is written last, and files appear under their names when they are whole: where a
+    run was interrupted, the images named there are complete.
+
+    Args:
+        folder: made where it is missing.
+        formats: which to write.
+        resume: whether to go on with the tables that are there, without the rows of images that are not complete.
+        part: a suffix of the tables, for each of several processes but the first.
+        stem: turns an image's name into the path of its files, without suffix, below a format's folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        formats: Sequence[Format] = DEFAULT,
+        resume: bool = False,
+        part: str = "",
+        stem: Callable[[str], str] = file_stem,
+    ) -> None:
+        self.folder, self.formats, self.stem = folder, formats, stem
+        self.complete: set[str] = set()
+        self.open_files = ExitStack()
+        self.tables: dict[str, TextIO] = {}
+        for kind in (kind for kind in FILES if kind in formats):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume:
+            self.complete = complete_images(folder)
+        for table, columns in TABLES.items():
+            if table in formats or table == "counts":
+                path = folder / f"{table}.csv{part}"
+                _begin_table(path, columns, self.complete)
+                self.tables[table] = self.open_files.enter_context(path.open("a", newline="", encoding="utf-8"))
+
+    def write(self, prediction: Prediction, source: NDArray[Any]) -> None:
+        """Keeps a prediction.
+
+        Args:
+            prediction: of one image.
+            source: the image's original pixels, (H, W) or (H, W, 3 RGB), any type.
+        """
+        for kind, (_, encode) in FILES.items():
+            if kind in self.formats:
+                path = self.path(kind, prediction.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, encode(prediction, source))
+        if "objects" in self.tables:
+            self._add("objects", object_rows(prediction, source))
+        if "run_lengths" in self.tables:
+            self._add("run_lengths", run_length_rows(prediction))
+        self._add("counts", [(prediction.name, len(prediction.instances))])
+        self.complete.add(prediction.name)
+
+    def path(self, kind: str, name: str) -> Path:
+        """Where the file of an image lies."""
+        return self.folder / kind / f"{self.stem(name)}{FILES[kind][0]}"
+
+    def _add(self, table: str, rows: Iterable[Iterable[Any]]) -> None:
+        csv.writer(self.tables[table], lineterminator="\n").writerows(rows)
+        self.tables[table].flush()
+
+    def close(self) -> None:
+        """Closes the tables."""
+        self.open_files.close()
+
+    def join(self) -> None:
+        """Brings together what the set is to have in one file, after the last process has closed its tables."""
+        merge_parts(self.folder)
+        if "coco" in self.formats:
+            names = [row[0] for row in read_rows(self.folder / "counts.csv")]
+            join_coco([self.path("coco", name) for name in names], self.folder / "coco.json")
+
+
+def complete_images(folder: Path) -> set[str]:
+    """Names of the images of which a folder of results holds everything."""
+    counts = folder / "counts.csv"
+    # A row that was cut short has no count.
+    return {row[0] for row in read_rows(counts) if len(row) == 2} if counts.exists() else set()
+
+
+def _begin_table(path: Path, columns: tuple[str, ...], complete: set[str]) -> None:
+    """Writes a table's header, and of the rows that are there those of complete images."""
+    rows = read_rows(path) if complete and path.exists() else iter(())
+    beginning = path.with_name(f"{path.name}.beginning")
+    with beginning.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(row for row in rows if len(row) == len(columns) and row[0] in complete)
+    beginning.replace(path)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file that appears under its name only when it is whole."""
+    writing = path.with_name(f"{path.name}.writing")
+    writing.write_bytes(data)
+    writing.replace(path)
+
+
+def merge_parts(folder: Path) -> None:
+    """Appends the rows of the other processes to the tables of the first, and removes their files.
+
+    An image that a sampler has given to several processes, to make their shares equal, is listed once.
+
+    Args:
+        folder: holds the tables, and a ``<table>.part<rank>`` of each other process.
+    """
+    listed = {row[0] for row in read_rows(folder / "counts.csv")}
+    for counts in sorted(folder.glob("counts.csv.part*")):
+        new = {row[0] for row in read_rows(counts)} - listed
+        listed |= new
+        for part in folder.glob(f"*.csv{counts.suffix}"):
+            with part.with_suffix("").open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows(row for row in read_rows(part) if row[0] in new)
+            part.unlink()
+
+
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """The rows of a table below its header."""
+    # A single object's run lengths can be longer than the 131,072 characters that are allowed by default.
+    csv.field_size_limit(sys.maxsize)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        next(rows, None)
+        yield from rows
+
+
+def join_coco(paths: Iterable[Path], path: Path) -> None:
+    """Joins COCO files of one image each into one; its annotations keep their object's id as ``label``."""
+    joined: dict[str, list[dict[str, Any]]] = {"images": [], "categories": [], "annotations": []}
+    for image_id, single in enumerate(paths, start=1):
+        content = json.loads(single.read_bytes())
+        joined["categories"] = content["categories"]
+        joined["images"] += [image | {"id": image_id} for image in content["images"]]
+        for annotation in content["annotations"]:
+            number = len(joined["annotations"]) + 1
+            joined["annotations"].append(annotation | {"id": number, "image_id": image_id})
+    write_whole(path, json.dumps(joined, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Says in one sentence that something could not be written.
+
+    Raises:
+        DataError: the operating system refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}): free space, or choose another "
+            "folder with --out."
+        ) from None
