@@ -1,26 +1,28 @@
 """``python -m cli COMMAND``: trains, tests and applies Karyon's models."""
 
+import importlib
 import sys
 
 from datamodules.sample import DataError
+
+# Imported when called: each takes seconds that the others can do without. All other commands are Lightning's.
+COMMANDS = {
+    "compare": "cli.compare",
+    "export": "cli.export",
+    "results": "cli.results",
+    "segment": "cli.segment",
+}
 
 
 def main() -> int:
     """Runs the command of `sys.argv`; returns its exit code."""
     try:
-        if sys.argv[1:2] == ["results"]:
-            from cli.results import results
+        if (command := sys.argv[1] if len(sys.argv) > 1 else "") in COMMANDS:
+            code = getattr(importlib.import_module(COMMANDS[command]), command)(sys.argv[2:])
+            return code or 0
+        from cli.train import KaryonCLI
 
-            results(sys.argv[2:])
-        elif sys.argv[1:2] == ["compare"]:
-            from cli.compare import compare
-
-            compare(sys.argv[2:])
-        else:
-            # Imported here: it takes seconds, and the other commands can do without.
-            from cli.train import KaryonCLI
-
-            KaryonCLI()
+        KaryonCLI()
     except DataError as error:
         # A data loader's worker wraps the message into its traceback; the sentence is the last line.
         sentence = str(error).splitlines()[-1].removeprefix("datamodules.sample.DataError: ")

@@ -64,24 +64,35 @@ def stored_knobs(checkpoint: Path, model: Namespace) -> str | None:
     Raises:
         DataError: the file of the knobs is damaged.
     """
+    config = tuned_config(checkpoint, model.init_args.decoder.class_path)
+    return json.dumps(config) if config else None
+
+
+def tuned_config(checkpoint: Path, decoder: str) -> dict[str, Any] | None:
+    """The config that sets a checkpoint's tuned knobs; None where it was not tuned, or another decoder was.
+
+    Raises:
+        DataError: the file of the knobs is damaged.
+    """
     path = knobs_path(checkpoint)
     if not path.exists() or not checkpoint.exists():
         return None
     try:
         content = json.loads(path.read_text())
-        init_args = content["config"]["model"]["init_args"]
+        config: dict[str, Any] = content["config"]
+        tuned = config["model"]["init_args"]["decoder"]["class_path"]
         digest, knobs = content["checkpoint_sha256"], content["knobs"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path} is no readable file of tuned knobs: delete it, or run tune again.") from None
     if digest != _digest(checkpoint):
         print(f"{path} was tuned for an earlier {checkpoint.name} and is left aside: run tune again.")
         return None
-    if init_args["decoder"]["class_path"] != model.init_args.decoder.class_path:
+    if tuned != decoder:
         print(f"{path} was tuned for another decoder and is left aside.")
         return None
     shown = ", ".join(f"{name} {value:g}" for name, value in knobs.items())
     print(f"Tuned knobs of {path}: {shown} (options on the command line win).")
-    return json.dumps(content["config"])
+    return config
 
 
 def _digest(path: Path) -> str:

@@ -1,0 +1,154 @@
+"""A trained model: an image's pixels in, its objects out."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning import LightningModule
+
+from datamodules.reading import Pixels
+from datamodules.sample import DataError, collate
+from datamodules.transforms import Preparation
+from karyon.blocks import Block, cut, stitch
+from karyon.bundle import Card, build_module, build_preparation, read_card, read_weights
+from lightning_modules.inference import DihedralAverage, Tiled
+from lightning_modules.instances import Instances
+from lightning_modules.segmenter import DenseSegmenter
+
+MODELS = Path(__file__).parents[1] / "models"
+DEFAULT = "nuclei"
+
+BLOCK, OVERLAP = 4096, 512  # px; objects up to half the overlap are seen whole
+FIRST_LOOK = 2048  # px
+FEWEST = 5  # objects of which a median says something
+
+
+class Model:
+    """Segments images, with the preparation and the knobs that its card names.
+
+    Args:
+        module: answers `predict_step`.
+        preparation: from pixels to the network's input.
+        card: of its bundle.
+        device: where it computes.
+        tta: whether it looks at each image in its eight rotations and flips.
+    """
+
+    def __init__(
+        self, module: LightningModule, preparation: Preparation, card: Card, device: torch.device, tta: bool = False
+    ) -> None:
+        self.module, self.preparation, self.card, self.device = module.to(device), preparation, card, device
+        self.block = BLOCK
+        if isinstance(module, DenseSegmenter):
+            module.inference = Tiled(inner=DihedralAverage() if tta else None)
+        elif tta:
+            raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
+
+    def segment(self, image: Pixels, diameter: float | Literal["auto"] | None = None) -> Instances:
+        """Finds the objects of an image.
+
+        Large images are taken in overlapping blocks, so that memory is bounded but for the image and its result.
+
+        Args:
+            image: (H, W) or (H, W, 3 RGB), any dtype.
+            diameter: of the image's objects, px: the model looks at the image at the scale at which they are as large
+                as those it was trained on. ``"auto"`` takes the median of what it finds in the middle of the image at
+                first. None leaves the image's scale.
+
+        Returns:
+            the objects, at the image's size.
+
+        Raises:
+            DataError: the pixels cannot be used, or the model does not know or not choose its scale.
+        """
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
+            raise DataError(f"an image of shape {image.shape} cannot be used: expected (H, W) or (H, W, 3).")
+        scale = 1.0 if diameter is None else self._scale(image, diameter)
+        normalization = self.preparation.normalization
+        # As the whole image wants it, for each of its blocks.
+        normalization = normalization.fit(image) if hasattr(normalization, "fit") else normalization
+        preparation = replace(self.preparation, normalization=normalization)
+        if self.preparation.image_size or max(image.shape[:2]) <= self.block:
+            return self._segment(image, preparation, scale)
+        blocks = cut(image.shape[:2], self.block, min(OVERLAP, self.block // 2))
+        return stitch(image.shape[:2], ((block, self._part(image, block, preparation, scale)) for block in blocks))
+
+    def _part(self, image: Pixels, block: Block, preparation: Preparation, scale: float) -> Instances:
+        return self._segment(image[block.seen], preparation, scale)
+
+    def _segment(self, image: Pixels, preparation: Preparation, scale: float) -> Instances:
+        if scale != 1:
+            height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+            preparation = replace(preparation, image_size=(height, width))
+        batch = collate([preparation("image", "", image, None)]).to(self.device)
+        with torch.inference_mode():
+            return self.module.predict_step(batch)[0].instances
+
+    def _scale(self, image: Pixels, diameter: float | Literal["auto"]) -> float:
+        if self.preparation.image_size:
+            raise DataError(f"The model {self.card.name} sees every image at one size: leave the diameter out.")
+        if self.card.object_diameter is None:
+            raise DataError(f"The card of {self.card.name} does not say how large its objects are: leave it out.")
+        if diameter == "auto":
+            top, left = (max(0, (side - FIRST_LOOK) // 2) for side in image.shape[:2])
+            found = self.segment(image[top : top + FIRST_LOOK, left : left + FIRST_LOOK])
+            if len(found) < FEWEST:
+                return 1.0
+            diameter = median_diameter(found)
+        return self.card.object_diameter / diameter
+
+
+def median_diameter(instances: Instances) -> float:
+    """The median of the diameters of discs of equal areas, px.
+
+    >>> round(median_diameter(Instances.from_labels(torch.ones(2, 2).long())), 2)
+    2.26
+    """
+    area = torch.bincount(instances.labels.flatten())[1:].double()
+    return float((2 * (area / torch.pi).sqrt()).median())
+
+
+def load_model(name: str | Path = DEFAULT, device: str = "auto", tta: bool = False) -> Model:
+    """Loads a model bundle; runs no code that comes with it.
+
+    Args:
+        name: of a model that comes with Karyon, or the folder of a bundle.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        tta: whether to average over the eight rotations and flips of each image; eight times the work.
+
+    Raises:
+        DataError: there is no such bundle or device, or the bundle cannot be used.
+    """
+    folder = find_bundle(name)
+    card = read_card(folder)
+    module = build_module(card, read_weights(folder, card), folder)
+    return Model(module, build_preparation(card, folder), card, find_device(device), tta)
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The folder of a bundle: the one given, that of a file in it, or that of a model of Karyon's."""
+    path = Path(name)
+    for folder in (path, path.parent, MODELS / name):
+        if (folder / "card.json").is_file() and (path.exists() or folder == MODELS / name):
+            return folder
+    if path.suffix == ".ckpt":
+        raise DataError(f"{path} is no model bundle: make one of a checkpoint by python -m cli export {path}.")
+    known = ", ".join(sorted(card.parent.name for card in MODELS.glob("*/card.json"))) or "none"
+    raise DataError(f"There is no model {name}: name the folder of a bundle, or a model of Karyon's ({known}).")
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        DataError: there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise DataError(f"There is no device {name} here: take auto or cpu.") from None
+    return device
