@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import warnings
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def training_diameter(data: Config) -> float | None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     try:
-        module = parser.instantiate(parser.parse_object({"data": data})).data
+        module = parser.instantiate(parser.parse_object({"data": deepcopy(data)})).data
         module.prepare_data()
         module.setup("fit")
         areas = [np.bincount(labels.ravel())[1:] for _, labels in (item.read() for item in module.items["train"])]

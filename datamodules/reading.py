@@ -119,7 +119,7 @@ def decode_stack(data: bytes, name: str) -> Pixels:
         raise DataError(f"{name} is empty (0 bytes): copy or download it again.")
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            _check_whole(file)
+            check_whole(file)
             stack = np.asarray(file.series[0].asarray())
             count, axes = len(file.series), file.series[0].axes
     # As in `decode_image`.
@@ -140,7 +140,8 @@ def decode_stack(data: bytes, name: str) -> Pixels:
     return stack
 
 
-def _check_whole(file: tifffile.TiffFile) -> None:
+def check_whole(file: tifffile.TiffFile) -> None:
+    """Raises a ValueError for a TIFF whose last pages are missing."""
     # Each plane points to the next, the last to none. Tifffile only logs a pointer that leads out of the file.
     file.filehandle.seek(file.pages.next_page_offset or 0)
     (following,) = struct.unpack(file.tiff.offsetformat, file.filehandle.read(file.tiff.offsetsize))

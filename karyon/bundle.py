@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,8 @@ def build_module(card: Card, state: State, name: Path) -> LightningModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningModule, "model", required=True)
     try:
-        module = parser.instantiate(parser.parse_object({"model": card.model})).model
+        # Parsing turns what it is given into objects of its own.
+        module = parser.instantiate(parser.parse_object({"model": deepcopy(card.model)})).model
         module.load_state_dict(state)
     # Whatever a class says of arguments that it does not take.
     except Exception as error:

@@ -88,7 +88,7 @@ def side_by_side(source: NDArray[Any], pred_labels: LabelImage, truth_labels: La
     Returns:
         uint8 (H', W', 3) RGB.
     """
-    panels = [_captioned(_scale_picture(display_image(source)), "input")]
+    panels = [_captioned(_scale_picture(source), "input")]
     result = _scale_labels(pred_labels)
     picture = _paint(result)
     if truth_labels is not None:
@@ -106,11 +106,14 @@ def _scale(height: int, width: int) -> tuple[int, int]:
     return max(1, -(-SMALL // longest)), max(1, -(-longest // LARGE))
 
 
-def _scale_picture(picture: Picture) -> Picture:
-    up, down = _scale(*picture.shape[:2])
-    size = (-(-picture.shape[1] * up // down), -(-picture.shape[0] * up // down))
+def _scale_picture(source: NDArray[Any]) -> Picture:
+    height, width = source.shape[:2]
+    up, down = _scale(height, width)
+    size = (-(-width * up // down), -(-height * up // down))
+    # Of a very large image a share of the pixels is enough, and all of them as floats more than the memory may hold.
+    step = max(1, down // 2)
     method = cv2.INTER_AREA if down > 1 else cv2.INTER_CUBIC
-    return cv2.resize(picture, size, interpolation=method).astype(np.uint8)
+    return cv2.resize(display_image(source[::step, ::step]), size, interpolation=method).astype(np.uint8)
 
 
 def _scale_labels(labels: LabelImage) -> LabelImage:

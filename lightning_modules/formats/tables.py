@@ -27,7 +27,7 @@ def object_rows(prediction: Prediction, source: NDArray[Any]) -> Iterator[tuple[
         the entries of `OBJECT_COLUMNS`.
     """
     labels = prediction.instances.labels.numpy()
-    intensity = source.astype(np.float64) if source.ndim == 2 else source.mean(axis=-1, dtype=np.float64)
+    intensity = source if source.ndim == 2 else source.mean(axis=-1, dtype=np.float32)
     properties = ("label", "area", "centroid", "bbox", "eccentricity", "intensity_mean")
     found = regionprops_table(labels, intensity, properties=properties)
     scores = prediction.instances.scores.numpy()[found["label"].astype(int) - 1]

@@ -1,0 +1,266 @@
+"""Images of any kind go in, results come out; what cannot be used is named, and what is done is not done again."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from bundles import write_bundle
+from PIL import Image
+from scipy import ndimage
+
+from karyon.model import Model
+
+Run = Callable[..., int]
+
+# Two bright squares on dark, the model's idea of objects.
+SQUARES = np.zeros((20, 30), np.uint8)
+SQUARES[3:9, 4:10] = SQUARES[10:18, 15:28] = 200
+LABELS = ndimage.label(SQUARES)[0]
+GREEN = np.stack([SQUARES // 9, SQUARES, SQUARES // 7], axis=-1)
+NOISE = np.random.default_rng(0).integers(0, 255, SQUARES.shape).astype(np.uint8)
+
+
+@pytest.fixture
+def segment(run: Run, tmp_path: Path) -> Run:
+    write_bundle(tmp_path / "bundle")
+    return lambda *args: run("segment", *args, "--model", tmp_path / "bundle", "--device", "cpu")
+
+
+def labels(name: str, out: str = "segmented") -> np.ndarray:
+    return tifffile.imread(Path(out) / "labels" / name)
+
+
+def counts(out: str = "segmented") -> dict[str, int]:
+    with (Path(out) / "counts.csv").open(newline="") as file:
+        return {row["image"]: int(row["objects"]) for row in csv.DictReader(file)}
+
+
+def write_kinds(folder: Path) -> None:
+    folder.mkdir()
+    cv2.imwrite(str(folder / "grey8.png"), SQUARES)
+    cv2.imwrite(str(folder / "grey16.png"), SQUARES.astype(np.uint16) * 100)
+    cv2.imwrite(str(folder / "rgb.png"), GREEN)
+    cv2.imwrite(str(folder / "rgba.png"), np.dstack([GREEN, np.full_like(SQUARES, 255)]))
+    Image.fromarray(SQUARES).save(folder / "grey.jpg", quality=95)
+    Image.fromarray(GREEN).save(folder / "colour.jpeg", quality=95)
+    for dtype in (np.uint8, np.uint16, np.uint32, np.float32, np.float64):
+        tifffile.imwrite(folder / f"{np.dtype(dtype)}.tif", SQUARES.astype(dtype))
+    tifffile.imwrite(folder / "rgb.tif", GREEN, photometric="rgb")
+    tifffile.imwrite(folder / "planar.tif", np.moveaxis(GREEN, 2, 0), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(folder / "one.ome.tif", SQUARES[None], metadata={"axes": "CYX"}, ome=True)
+    tifffile.imwrite(folder / "big.tif", SQUARES, bigtiff=True)
+
+
+def test_images_of_every_kind(segment: Run, tmp_path: Path) -> None:
+    write_kinds(tmp_path / "in")
+    assert segment("in") == 0
+    names = {path.name for path in (tmp_path / "in").iterdir()}
+    assert counts() == dict.fromkeys(names, 2) and len(names) == 15
+    for name in names:
+        assert (labels(f"{name}.tif") == LABELS).all() or Path(name).suffix in (".jpg", ".jpeg")
+
+
+def test_pages_come_back_as_a_stack_of_the_same_shape(segment: Run, tmp_path: Path) -> None:
+    # The third page has no object.
+    stack = np.stack([SQUARES, SQUARES[::-1], np.zeros_like(SQUARES), SQUARES[:, ::-1], SQUARES, SQUARES])
+    tifffile.imwrite("pages.tif", stack)
+    tifffile.imwrite("time.ome.tif", stack.reshape(2, 3, 20, 30), metadata={"axes": "TZYX"}, ome=True)
+    assert segment("pages.tif", "time.ome.tif", "--formats", "labels", "rois", "overlays") == 0
+    truth = np.stack([ndimage.label(page)[0] for page in stack])
+    assert (labels("pages.tif.tif") == truth).all()
+    with tifffile.TiffFile("segmented/labels/time.ome.tif.tif") as file:
+        assert file.series[0].axes == "TZYX"
+        assert (file.asarray() == truth.reshape(2, 3, 20, 30)).all()
+    assert counts() == {
+        f"{name}/{page}": 0 if page == 3 else 2 for name in ("pages.tif", "time.ome.tif") for page in range(1, 7)
+    }
+    assert sorted(path.name for path in (tmp_path / "segmented/labels").iterdir()) == [
+        "pages.tif.tif",
+        "time.ome.tif.tif",
+    ]
+    assert (tmp_path / "segmented/rois/pages.tif/6.zip").exists()
+
+
+def test_channels_are_chosen(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    tifffile.imwrite("in/two.ome.tif", np.stack([NOISE, SQUARES]), metadata={"axes": "CYX"}, ome=True)
+    tifffile.imwrite("in/fiji.tif", np.stack([[NOISE, SQUARES, NOISE]] * 2), imagej=True, metadata={"axes": "ZCYX"})
+    tifffile.imwrite(
+        "in/five.tif",
+        np.stack([NOISE, SQUARES, *[NOISE] * 3], axis=-1),
+        planarconfig="contig",
+        photometric="minisblack",
+    )
+    cv2.imwrite("in/rgb.png", np.dstack([NOISE, SQUARES, NOISE]))
+    assert segment("in", "--out", "unchosen") == 1
+    said = capsys.readouterr().err
+    assert "fiji.tif: has 3 channels: choose the one with the objects, --channel 1 to 3." in said
+    assert "two.ome.tif: has 2 channels: choose the one with the objects, --channel 1 to 2." in said
+    assert segment("in", "--channel", 2) == 0
+    assert counts() == {"five.tif": 2, "fiji.tif/1": 2, "fiji.tif/2": 2, "rgb.png": 2, "two.ome.tif": 2}
+    assert (labels("two.ome.tif.tif") == LABELS).all() and (labels("fiji.tif.tif") == LABELS).all()
+    cv2.imwrite("grey.png", SQUARES)
+    assert segment("grey.png", "--channel", 1, "--out", "grey") == 1
+    assert "grey.png: has one channel: leave --channel out." in capsys.readouterr().err
+
+
+def test_broken_files_are_listed_with_their_reason_and_the_rest_is_done(
+    segment: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", SQUARES)
+    (folder / "empty.png").touch()
+    png = cv2.imencode(".png", NOISE)[1].tobytes()
+    tifffile.imwrite(folder / "stack.tif", np.stack([SQUARES] * 5), metadata=None)
+    whole = (folder / "stack.tif").read_bytes()
+    for name, content in {
+        "cut.png": png[:-100],
+        "cut.jpg": cv2.imencode(".jpg", NOISE)[1].tobytes()[:-200],
+        "cut.tif": (folder / "a.tif").read_bytes()[:-100],
+        "cutstack.tif": whole[: len(whole) // 2],
+        "png.tif": png,
+        "text.png": b"no image",
+    }.items():
+        (folder / name).write_bytes(content)
+    tifffile.imwrite(folder / "nan.tif", np.where(SQUARES > 0, np.nan, 0).astype(np.float32))
+    tifffile.imwrite(folder / "two.tif", SQUARES)
+    tifffile.imwrite(folder / "two.tif", SQUARES[:9], append=True)
+    (folder / "sub.png").mkdir()
+    cv2.imwrite(str(folder / "z.png"), SQUARES)
+    assert segment("in") == 1
+    assert counts() == {"a.tif": 2, "z.png": 2, **{f"stack.tif/{page}": 2 for page in range(1, 6)}}
+    said = capsys.readouterr().err
+    lines = {line.split(": ")[0].split("/")[-1]: line for line in said.splitlines()}
+    for name, reason in {
+        "empty.png": "is empty (0 bytes): copy or download it again.",
+        "cut.png": "cannot be read",
+        "cut.jpg": "cannot be read",
+        "cut.tif": "cannot be read",
+        "cutstack.tif": "cannot be read",
+        "png.tif": "cannot be read (not a TIFF file",
+        "text.png": "cannot be read (not an image of a known format)",
+        "nan.tif": "not finite",
+        "two.tif": "holds 2 separate images (20 x 30, 9 x 30): save each as a file.",
+    }.items():
+        assert reason in lines.pop(name)
+    assert not lines
+
+
+def test_a_file_that_may_not_be_read_is_listed(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite("a.png", SQUARES)
+    # Who runs the tests may be allowed everything.
+    real = Path.open
+
+    def refuse(path: Path, *args: object, **kwargs: object) -> object:
+        if path.name == "a.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert segment("a.png") == 1
+    assert "cannot be read (Permission denied): check the path and who may read it." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1)])
+def test_the_smallest_images(segment: Run, shape: tuple[int, int]) -> None:
+    tifffile.imwrite("small.tif", np.ones(shape, np.uint8))
+    assert segment("small.tif", "--formats", "labels", "overlays", "rois", "geojson", "coco", "objects") == 0
+    assert labels("small.tif.tif").shape == shape
+
+
+def test_folders_are_mirrored_and_nothing_is_overwritten(segment: Run, tmp_path: Path) -> None:
+    for name in ("plate/a/1.png", "plate/b/1.png", "plate/b/1.tif", "other/1.png", "plate/.hidden.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(name, SQUARES)
+    assert segment("plate", "--out", "plate/out") == 0
+    assert list(counts("plate/out")) == ["a/1.png", "b/1.png", "b/1.tif"]
+    assert (labels("b/1.tif.tif", "plate/out") == LABELS).all()
+    # Results are not taken for images.
+    assert segment("plate", "--out", "plate/out") == 0
+    assert len(counts("plate/out")) == 3
+    assert segment("plate/*/1.png", "other", "plate/b/1.tif", "--out", "more") == 0
+    assert list(counts("more")) == ["other/1.png", "plate/a/1.png", "plate/b/1.png", "plate/b/1.tif"]
+
+
+def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    for name in "abc":
+        cv2.imwrite(f"in/{name}.png", SQUARES)
+    tifffile.imwrite("in/s.tif", np.stack([SQUARES] * 3), photometric="minisblack")
+    calls = []
+    real = Model.segment
+
+    def interrupt(model: Model, image: np.ndarray, diameter: object) -> object:
+        calls.append(1)
+        if len(calls) in (3, 6):
+            raise KeyboardInterrupt
+        return real(model, image, diameter)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "segment", interrupt)
+    formats = ("--formats", "labels", "objects", "coco")
+    assert segment("in", *formats) == 130
+    assert list(counts()) == ["a.png", "b.png"]
+    assert "the same command goes on" in capsys.readouterr().err
+    assert segment("in", *formats) == 130
+    assert list(counts()) == ["a.png", "b.png", "c.png", "s.tif/1"]
+    assert segment("in", *formats) == 0
+    assert len(calls) == 8 and len(counts()) == 6
+    assert (labels("s.tif.tif") == LABELS).all() and labels("s.tif.tif").shape == (3, 20, 30)
+    assert len(json.loads(Path("segmented/coco.json").read_text())["images"]) == 6
+    capsys.readouterr()
+    assert segment("in", *formats) == 0
+    assert len(calls) == 8
+    assert "0 segmented, 4 done before, 0 failed" in capsys.readouterr().out
+
+
+def test_a_folder_of_other_options_is_not_mixed(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("a.png", np.dstack([SQUARES, NOISE, NOISE]))
+    assert segment("a.png") == 0
+    assert segment("a.png", "--channel", 3) == 2
+    assert "segmented holds results of other options (channel): choose another --out" in capsys.readouterr().err
+    assert segment("a.png", "--channel", 3, "--overwrite") == 0
+    assert (labels("a.png.tif") == LABELS).all()
+
+
+def test_time_left_is_told_in_lines(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        cv2.imwrite(f"{name}.png", SQUARES)
+    assert segment("a.png", "b.png") == 0
+    said = capsys.readouterr().out
+    assert "[1/2] a.png: 2 objects  0 s spent, about 0 s left" in said
+    assert "2 segmented, 0 done before, 0 failed" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("nowhere",), "nowhere names no image: expected a file, a folder or a pattern"),
+        (("*.tif",), "*.tif names no image"),
+        (("a.png", "--model", "unheard"), "There is no model unheard"),
+        (("a.png", "--out", "a.png"), "a.png cannot be written (File exists)"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...], message: str
+) -> None:
+    write_bundle(tmp_path / "bundle")
+    cv2.imwrite("a.png", SQUARES)
+    assert run("segment", "--model", tmp_path / "bundle", "--device", "cpu", *args) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", [("--diameter", "0"), ("--diameter", "x"), ("--channel", "0"), ("--formats", "gif")])
+def test_options_that_make_no_sense_are_refused(run: Run, option: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("segment", "a.png", *option)
