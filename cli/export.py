@@ -23,7 +23,7 @@ from lightning_modules.callbacks.run_record import run_folder
 from lightning_modules.segmenter import DenseSegmenter
 
 # What training and evaluation alone need of a module.
-LEFT_OUT = ("optimizer", "scheduler", "metrics", "inference")
+LEFT_OUT = ("optimizer", "scheduler", "metrics", "inference", "blocks")
 # A bundle brings its weights: nothing shall be downloaded to be overwritten.
 NO_DOWNLOAD = {"encoder_weights": None, "pretrained": "none"}
 FROM_RECORD = ("command", "commit", "date", "seed", "hardware", "wall_s", "epochs", "parameters")

@@ -87,7 +87,7 @@ class Work:
             return "done before"
         try:
             pages = open_pages(path, self.channel)
-            objects = [self._page(name, pages, page) for page in range(len(pages))]
+            objects = [self._page(name, str(path), pages, page) for page in range(len(pages))]
             if pages.shape and "labels" in self.results.formats:
                 join_pages(self.results, name, pages)
         except DataError as error:
@@ -106,13 +106,13 @@ class Work:
         self.failed[path] = reason.removeprefix(f"{path}: ")
         return f"failed: {self.failed[path]}"
 
-    def _page(self, name: str, pages: Pages, page: int) -> int | None:
+    def _page(self, name: str, path: str, pages: Pages, page: int) -> int | None:
         """Segments an image of a file; None where it was done before."""
         title = page_name(name, pages, page)
         if title in self.results.complete:
             return None
         image = pages.read(page)
-        instances = self.model.segment(image, self.diameter)
+        instances = self.model.segment(image, self.diameter, path)
         number = page + 1 if pages.shape else 0
         self.results.write(Prediction(title, image.shape[:2], None, instances, number), image)
         return len(instances)

@@ -200,11 +200,11 @@ def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
     calls = []
     real = Model.segment
 
-    def interrupt(model: Model, image: np.ndarray, diameter: object) -> object:
+    def interrupt(model: Model, image: np.ndarray, diameter: object, name: str) -> object:
         calls.append(1)
         if len(calls) in (3, 6):
             raise KeyboardInterrupt
-        return real(model, image, diameter)  # type: ignore[arg-type]
+        return real(model, image, diameter, name)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Model, "segment", interrupt)
     formats = ("--formats", "labels", "objects", "coco")

@@ -2,17 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from bundles import CARD, write_bundle, write_unet_bundle
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import ndimage
 
 from datamodules.sample import DataError, relabel
 from karyon import load_model
-from karyon.blocks import cut, stitch
 from karyon.model import median_diameter
-from lightning_modules.instances import Instances
+from lightning_modules.blocks import Blockwise
 
 
 @pytest.fixture
@@ -52,29 +48,10 @@ def test_shapes_that_are_no_image_are_one_sentence(model, shape):
 def test_blocks_give_what_the_whole_gives(model):
     image = discs(8, 13, 10)[:117]
     whole = model.segment(image)
-    model.block = 64
+    model.module.blocks = Blockwise(block=64, halo=32)
     parts = model.segment(image)
     assert len(parts) == len(whole) == 90
     assert (relabel(parts.labels.numpy(), split=True) == relabel(whole.labels.numpy(), split=True)).all()
-
-
-BOXES = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40), st.integers(1, 4), st.integers(1, 4)), max_size=30)
-
-
-@given(BOXES, st.integers(16, 24), st.integers(1, 45), st.integers(1, 45))
-def test_objects_within_half_the_overlap_survive_the_cut(boxes, block, height, width):
-    labels = np.zeros((50, 50), np.int64)
-    for number, (y, x, high, wide) in enumerate(boxes, start=1):
-        labels[y : y + high, x : x + wide] = number
-    labels = relabel(labels[:height, :width])
-    parts = []
-    for part in cut(labels.shape, block, 8):
-        ids, here = np.unique(labels[part.seen], return_inverse=True)
-        here = here.reshape(labels[part.seen].shape) + (ids[0] > 0)
-        parts.append((part, Instances.from_labels(torch.from_numpy(here), ids[ids > 0] / torch.tensor(100.0))))
-    found = stitch(labels.shape, parts)
-    # Each under its own id, which its score tells.
-    assert (np.append(0, (found.scores.numpy() * 100).round())[found.labels.numpy()] == labels).all()
 
 
 def test_the_diameter_brings_objects_to_the_models_scale(model, monkeypatch):
@@ -94,7 +71,7 @@ def test_the_diameter_brings_objects_to_the_models_scale(model, monkeypatch):
 
 def test_a_model_without_a_scale_says_so(tmp_path):
     write_bundle(tmp_path, object_diameter=None)
-    with pytest.raises(DataError, match="does not say how large its objects are"):
+    with pytest.raises(DataError, match="names no object size"):
         load_model(tmp_path).segment(np.eye(4), diameter=5)
     write_bundle(tmp_path, preparation={**CARD.preparation, "image_size": [32, 32]})
     with pytest.raises(DataError, match="sees every image at one size"):
