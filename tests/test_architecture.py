@@ -14,6 +14,7 @@ LAYERS = {
     "networks": 0,
     "losses": 0,
     "instances": 0,
+    "detections": 0,
     "symmetry": 0,
     "representations": 1,
     "metrics": 1,
