@@ -20,6 +20,7 @@ LAYERS = {
     "metrics": 1,
     "overlay": 1,
     "inference": 1,
+    "pasting": 1,
     "tuning": 2,
     "blocks": 2,
     "formats": 2,
