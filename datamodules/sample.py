@@ -71,6 +71,17 @@ class Batch:
         return replace(self, image=self.image.pin_memory(), labels=labels)
 
 
+def annotation(batch: Batch) -> Tensor:
+    """The label images of a batch, int64 (B, H, W).
+
+    Raises:
+        DataError: an image has none.
+    """
+    if batch.labels is None:
+        raise DataError(f"{batch.names[0]}: nothing is annotated here; train, validate and test on images with labels.")
+    return batch.labels
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stacks samples into a batch.
 

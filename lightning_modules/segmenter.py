@@ -7,11 +7,11 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from datamodules.sample import Batch, DataError
+from datamodules.sample import Batch, DataError, annotation
 from lightning_modules.blocks import Blockwise
 from lightning_modules.inference import Inference
 from lightning_modules.instances import Prediction
-from lightning_modules.metrics import PerImageMetric, segmentation_metrics
+from lightning_modules.metrics import PerImageMetric, score, segmentation_metrics
 from lightning_modules.representations.protocol import Decoder, Representation
 
 
@@ -112,16 +112,7 @@ class DenseSegmenter(lightning.LightningModule):
             # The loss has needed one pass already.
             once = self.inference is None
             predictions = self._decode(batch, self.representation.maps(output) if once else self._maps(batch.image))
-        for prediction, truth, kind in zip(predictions, batch.truths, batch.kinds, strict=True):
-            # By keywords, of which each metric is handed those it knows.
-            metrics.update(
-                pred=prediction.instances.labels,
-                target=truth,
-                cell_probability=prediction.probability,
-                labels=truth,
-                name=prediction.name,
-                kind=kind,
-            )
+        score(metrics, batch, predictions)
         return predictions
 
     def on_validation_epoch_end(self) -> None:
@@ -140,14 +131,3 @@ class DenseSegmenter(lightning.LightningModule):
         if self.scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self.scheduler(optimizer)}
-
-
-def annotation(batch: Batch) -> Tensor:
-    """The label images of a batch, int64 (B, H, W).
-
-    Raises:
-        DataError: an image has none.
-    """
-    if batch.labels is None:
-        raise DataError(f"{batch.names[0]}: nothing is annotated here; train, validate and test on images with labels.")
-    return batch.labels

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torchmetrics import MetricCollection
 
+from datamodules.sample import Batch
+from lightning_modules.instances import Prediction
 from lightning_modules.metrics.instance import (
     AggregatedJaccard,
     CountError,
@@ -31,6 +33,7 @@ __all__ = [
     "PixelAccuracy",
     "PooledAveragePrecision",
     "match_instances",
+    "score",
     "segmentation_metrics",
 ]
 
@@ -49,3 +52,23 @@ def segmentation_metrics(prefix: str, further: Sequence[PerImageMetric] = ()) ->
     groups += [[type(metric).__name__] for metric in further]
     copies = [metric.clone() for metric in further]
     return MetricCollection([*instance, *pixel, *copies], prefix=prefix, compute_groups=groups)
+
+
+def score(metrics: MetricCollection, batch: Batch, predictions: Sequence[Prediction]) -> None:
+    """Adds the images of a batch to metrics of label images.
+
+    Args:
+        metrics: those of `segmentation_metrics`.
+        batch: carries the true label images.
+        predictions: of each image.
+    """
+    for prediction, truth, kind in zip(predictions, batch.truths, batch.kinds, strict=True):
+        # By keywords, of which each metric is handed those it knows.
+        metrics.update(
+            pred=prediction.instances.labels,
+            target=truth,
+            cell_probability=prediction.probability,
+            labels=truth,
+            name=prediction.name,
+            kind=kind,
+        )
