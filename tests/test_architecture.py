@@ -24,6 +24,8 @@ LAYERS = {
     "tuning": 2,
     "blocks": 2,
     "formats": 2,
+    "detection_decoders": 2,
+    "detector": 3,
     "callbacks": 3,
     "segmenter": 3,
 }
