@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
@@ -25,9 +24,7 @@ class TunableDecoder(Protocol):
 
     knobs: ClassVar[dict[str, tuple[float, ...]]]
 
-    def __call__(self, maps: Tensor) -> Instances: ...
-
-    def probability(self, maps: Tensor) -> Tensor: ...
+    def __call__(self, *given: Any) -> Instances: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class TuningTrainer(Trainer):
     ) -> None:
         """Finds the decoder's knobs that score best on the validation images.
 
-        The network is applied once; its maps are kept in a temporary folder ($TMPDIR) and decoded again and again.
+        The network is applied once; what it gives is kept in a temporary folder ($TMPDIR) and decoded again and again.
 
         Args:
             model: has a `TunableDecoder` as its ``decoder``.
@@ -118,22 +115,26 @@ def search(loss: Callable[[Knobs], float], start: Knobs, choices: Mapping[str, S
 
 
 class _Keeper(Callback):
-    """In the decoder's place during validation: keeps the maps on disk, and the truths that go with them."""
+    """In the decoder's place during validation: keeps on disk what it is given, and the truths that go with it."""
 
-    def __init__(self, decoder: TunableDecoder, folder: Path) -> None:
+    def __init__(self, decoder: Any, folder: Path) -> None:
         self.decoder = decoder
         self.folder = folder
         self.truths: list[tuple[str, str, Tensor]] = []
         self.decoded = 0
 
-    def __call__(self, maps: Tensor) -> Instances:
-        # In full precision, so that validation reaches to the last pixel what tuning promises.
-        np.save(self.folder / f"{self.decoded}.npy", maps.cpu().numpy())
+    def __call__(self, *given: Any) -> Instances:
+        # In full precision, so that validation reaches to the last pixel what tuning promises. A tensor that is part of
+        # a larger one would be stored with all of it.
+        parts = [part.cpu().clone() if isinstance(part, Tensor) else part for part in given]
+        torch.save(parts, self.folder / f"{self.decoded}.pt")
         self.decoded += 1
-        return self.decoder(maps)
+        instances: Instances = self.decoder(*given)
+        return instances
 
     def probability(self, maps: Tensor) -> Tensor:
-        return self.decoder.probability(maps)
+        probability: Tensor = self.decoder.probability(maps)
+        return probability
 
     def on_validation_batch_end(
         self,
@@ -148,13 +149,13 @@ class _Keeper(Callback):
             assert truth is not None, "outside training a batch carries the truths"
             self.truths.append((name, kind, truth))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, str, str, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[list[Any], str, str, Tensor]]:
         for number, (name, kind, truth) in enumerate(self.truths):
-            yield torch.from_numpy(np.load(self.folder / f"{number}.npy")), name, kind, truth
+            yield torch.load(self.folder / f"{number}.pt", weights_only=False), name, kind, truth
 
 
 class _Scorer:
-    """The metric over all kept maps as a function of the knobs; decodes once for each choice of them."""
+    """The metric over all kept images as a function of the knobs; decodes once for each choice of them."""
 
     def __init__(self, decoder: TunableDecoder, keeper: _Keeper, metric: str) -> None:
         self.decoder = decoder
@@ -181,8 +182,8 @@ class _Scorer:
     def _decode(self, knobs: Knobs) -> float:
         decoder: Any = replace(self.decoder, **knobs)  # type: ignore[type-var]
         metrics = segmentation_metrics("")
-        for maps, name, kind, truth in self.keeper:
-            metrics.update(pred=decoder(maps).labels, target=truth, name=name, kind=kind)
+        for given, name, kind, truth in self.keeper:
+            metrics.update(pred=decoder(*given).labels, target=truth, name=name, kind=kind)
         results = metrics.compute()
         if self.metric not in results:
             known = ", ".join(key for key in results if "/" not in key)

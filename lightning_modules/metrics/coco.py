@@ -7,6 +7,7 @@ import torch
 from faster_coco_eval.core import mask as coco_mask
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
+from torchvision.ops import box_convert
 
 from datamodules.sample import encode_objects
 from lightning_modules.detections import Detections
@@ -62,7 +63,10 @@ class MaskMeanAveragePrecision(MeanAveragePrecision):
     """
 
     def __init__(self) -> None:
-        super().__init__(iou_type="segm", max_detection_thresholds=[1, 100, NO_LIMIT], backend="faster_coco_eval")
+        # With the boxes too: without them torchmetrics leaves out what is found in images that hold no object.
+        super().__init__(
+            iou_type=("bbox", "segm"), max_detection_thresholds=[1, 100, NO_LIMIT], backend="faster_coco_eval"
+        )
 
     def update(self, found: Instances, truth: Tensor) -> None:  # type: ignore[override]
         """Adds one image.
@@ -71,23 +75,26 @@ class MaskMeanAveragePrecision(MeanAveragePrecision):
             found: all objects of the image, however unsure.
             truth: the true label image, integers (H, W), 1..N without gaps.
         """
-        masks = run_lengths(truth)
-        labels = one_class(len(masks)).to(self.device)
-        self.groundtruth_mask.append(masks)  # type: ignore[arg-type]
-        self.groundtruth_labels.append(labels)
-        self.groundtruth_crowds.append(torch.zeros_like(labels))
-        self.groundtruth_area.append(torch.zeros_like(labels))
-        self.detection_mask.append(run_lengths(found.labels))  # type: ignore[arg-type]
-        self.detection_labels.append(one_class(len(found)).to(self.device))
+        true = Instances.from_labels(truth)
+        for instances, boxes, masks, labels in (
+            (found, self.detection_box, self.detection_mask, self.detection_labels),
+            (true, self.groundtruth_box, self.groundtruth_mask, self.groundtruth_labels),
+        ):
+            boxes.append(box_convert(instances.boxes.float(), "xyxy", "xywh").to(self.device))
+            masks.append(run_lengths(instances.labels))  # type: ignore[arg-type]
+            labels.append(one_class(len(instances)).to(self.device))
         self.detection_scores.append(found.scores.to(self.device))
+        # Neither a crowd, nor an area other than its mask's.
+        for state in (self.groundtruth_crowds, self.groundtruth_area):
+            state.append(one_class(len(true)).to(self.device))
 
     def compute(self) -> dict[str, Tensor]:
         results = super().compute()
-        return {f"mask_{ours}": results[theirs] for ours, theirs in KEYS.items()}
+        return {f"mask_{ours}": results[f"segm_{theirs}"] for ours, theirs in KEYS.items()}
 
 
 def one_class(count: int) -> Tensor:
-    """The class of each of so many nuclei."""
+    """The class, 0, of each of so many nuclei."""
     return torch.zeros(count, dtype=torch.int64)
 
 

@@ -12,6 +12,12 @@ from datamodules.drawing import draw_nuclei, write_dsb_layout
 
 Run = Callable[..., int]
 
+SMALL_CROP = "[{class_path: albumentations.RandomCrop, init_args: {height: 64, width: 64}}]"
+SMALL_PYRAMID = (
+    "{class_path: lightning_modules.networks.feature_pyramid.ResNetFPN, "
+    "init_args: {depth: 18, channels: 8, pretrained: none}}"
+)
+
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -89,12 +95,13 @@ def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], 
             args += ["--model.init_args.network.init_args.widths", "[8,8,8,8]"]
         if "TorchvisionFCN" in text:
             args += ["--model.init_args.network.init_args.pretrained", "none", "--data.init_args.image_size", 64]
+        if "detector.Detector" in text:
+            args += ["--model.init_args.network.init_args.backbone", SMALL_PYRAMID, "--data.init_args.batch_size", 2]
+            args += ["--model.init_args.network.init_args.proposals", 20, "--data.init_args.augmentations", SMALL_CROP]
+            args += ["--model.init_args.network.init_args.pretrained", "none"]
         if "SyntheticDataModule" in text:
             args += ["--data.init_args.train", 8, "--data.init_args.test", 3, "--data.init_args.size", "[64,64]"]
-            args += [
-                "--data.init_args.augmentations",
-                "[{class_path: albumentations.RandomCrop, init_args: {height: 64, width: 64}}]",
-            ]
+            args += ["--data.init_args.augmentations", SMALL_CROP]
         args += ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
         args += ["--trainer.check_val_every_n_epoch", 1]
         return args

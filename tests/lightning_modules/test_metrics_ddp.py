@@ -6,7 +6,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from datamodules.sample import relabel
+from lightning_modules.instances import Instances
 from lightning_modules.metrics import MembraneScores, segmentation_metrics
+from lightning_modules.metrics.coco import MaskMeanAveragePrecision
 
 # The images that the first and the second process are given before each of their calls of compute().
 ROUNDS = {
@@ -42,6 +45,14 @@ def compute(metrics):
     return {key: value for metric in metrics for key, value in metric.compute().items()}
 
 
+def mask_map(indices):
+    metric = MaskMeanAveragePrecision()
+    for index in indices:
+        true, pred = (torch.from_numpy(relabel(image)) for image in example(index)[:2])
+        metric.update(Instances.from_labels(pred, torch.linspace(1, 0.1, int(pred.max()))), true)
+    return metric.compute()
+
+
 def evaluate(rank, folder):
     """Scores the images as one of two processes and leaves what compute() said last."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -53,6 +64,7 @@ def evaluate(rank, folder):
             results[case] = compute(metrics)
         for metric in metrics:
             metric.reset()
+    results["coco"] = mask_map(([0, 1, 2], [3, 4])[rank])
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -74,3 +86,10 @@ def test_two_processes_report_what_one_reports(results, case):
     assert "test/dsb_score/fluorescence" in expected
     for result in results:
         assert result[case] == expected
+
+
+def test_two_processes_rank_the_objects_of_both(results):
+    expected = mask_map(range(5))
+    assert 0 < expected["mask_map"] < 1
+    for result in results:
+        assert result["coco"] == pytest.approx(expected)
