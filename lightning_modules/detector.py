@@ -121,7 +121,7 @@ class Detector(lightning.LightningModule):
         return predictions
 
     def _coco_metrics(self, prefix: str) -> MetricCollection:
-        metrics: dict[str, Metric] = {"boxes": BoxMeanAveragePrecision()}
+        metrics: dict[str, Metric | MetricCollection] = {"boxes": BoxMeanAveragePrecision()}
         if self.has_masks:
             metrics["masks"] = MaskMeanAveragePrecision()
         return MetricCollection(metrics, prefix=prefix, compute_groups=False)

@@ -21,6 +21,8 @@ MEMBRANE_ROWS = {
     "V_rand, set threshold": "v_rand_fixed",
     "V_info, set threshold": "v_info_fixed",
 }
+# Only of detectors, and for all images at once.
+DETECTION_ROWS = {"box mAP": "box_map", "box AP (IoU 0.5)": "box_map50", "mask mAP": "mask_map"}
 
 
 def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
@@ -39,6 +41,9 @@ def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
         table.add_column(heading, justify="right")
     suffixes = ["", *(f"/{kind}" for kind in kinds)]
     rows = ROWS | MEMBRANE_ROWS if f"{stage}/v_rand" in metrics else ROWS
+    for title, key in DETECTION_ROWS.items():
+        if f"{stage}/{key}" in metrics:
+            table.add_row(title, f"{float(metrics[f'{stage}/{key}']):.4f}")
     for title, key in rows.items():
         table.add_row(title, *(f"{float(metrics[f'{stage}/{key}{suffix}']):.4f}" for suffix in suffixes))
     counts = [

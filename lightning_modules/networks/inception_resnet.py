@@ -1,10 +1,9 @@
 """Inception-ResNet-v2 as segmentation_models_pytorch has it: padded, so that its maps line up with the image."""
 
 from http.client import HTTPException
-from typing import Literal
+from typing import Any, Literal
 
 from segmentation_models_pytorch.encoders import get_encoder
-from torch import nn
 
 from lightning_modules.networks.pretrained import check_channels, fold_normalization
 
@@ -12,7 +11,7 @@ from lightning_modules.networks.pretrained import check_channels, fold_normaliza
 MEAN = STD = (0.5, 0.5, 0.5)
 
 
-def inception_resnet(in_channels: int, pretrained: Literal["imagenet", "none"], depth: int) -> nn.Module:
+def inception_resnet(in_channels: int, pretrained: Literal["imagenet", "none"], depth: int) -> Any:
     """Builds the encoder.
 
     The original's convolutions are not padded, so that its maps are smaller than the image's size by their stride, and

@@ -90,7 +90,7 @@ def dilate(reduction: nn.Module, blocks: nn.Module) -> None:
     for module in blocks.modules():
         if isinstance(module, nn.Conv2d):
             module.dilation = (2, 2)
-            module.padding = (2 * module.padding[0], 2 * module.padding[1])
+            module.padding = tuple(2 * int(width) for width in module.padding)
 
 
 class _LastMap(nn.Module):
