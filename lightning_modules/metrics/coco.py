@@ -1,4 +1,8 @@
-"""COCO's mean average precision, which ranks the objects by their scores; for images of any number of objects."""
+"""COCO's mean average precision, which ranks the objects by their scores; for images of any number of objects.
+
+Of several processes each must be given equally many images, as Lightning's sampler sees to; an image that it repeats to
+that end counts twice.
+"""
 
 from typing import Any
 

@@ -3,6 +3,7 @@
 from http.client import HTTPException
 from typing import Any, Literal
 
+from huggingface_hub.constants import HF_HUB_CACHE
 from segmentation_models_pytorch.encoders import get_encoder
 
 from lightning_modules.networks.pretrained import check_channels, fold_normalization
@@ -36,8 +37,8 @@ def inception_resnet(in_channels: int, pretrained: Literal["imagenet", "none"], 
     except (OSError, HTTPException) as error:
         raise ValueError(
             f"The ImageNet weights of Inception-ResNet-v2 cannot be downloaded from Hugging Face "
-            f"({type(error).__name__}): put smp-hub/inceptionresnetv2.imagenet into its cache, or set pretrained to "
-            "none."
+            f"({type(error).__name__}): put the repository smp-hub/inceptionresnetv2.imagenet into {HF_HUB_CACHE}, or "
+            "set pretrained to none."
         ) from error
     encoder = get_encoder("inceptionresnetv2", in_channels, depth, weights=None)
     state = fold_normalization(trained.state_dict(), in_channels, "conv2d_1a.conv", "conv2d_1a.bn", MEAN, STD)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -14,6 +15,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import box_iou
+from torchvision.transforms.functional import normalize
 
 from lightning_modules.networks.feature_pyramid import InceptionResNetFPN, ResNetFPN
 from lightning_modules.networks.inception_resnet import inception_resnet
@@ -203,3 +205,21 @@ def test_inceptions_weights_that_cannot_be_downloaded_are_one_sentence(monkeypat
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline)
     with pytest.raises(ValueError, match=r"Inception-ResNet-v2 cannot be downloaded .* or set pretrained to none\.$"):
         InceptionResNetFPN(pretrained="imagenet")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_inceptions_weights_are_for_images_between_0_and_1(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Any] = []
+
+    def build(name: str, in_channels: int, depth: int, weights: str | None) -> Any:
+        built.append(get_encoder(name, in_channels, depth, weights=None))
+        return built[-1]
+
+    monkeypatch.setattr("lightning_modules.networks.inception_resnet.get_encoder", build)
+    own, trained = inception_resnet(channels, "imagenet", depth=1).eval(), built[0].eval()
+    image = torch.rand(1, channels, 16, 16)
+    with torch.no_grad():
+        features = own.conv2d_1a(image)
+        expected = trained.conv2d_1a(normalize(image.expand(-1, 3, -1, -1), (0.5,) * 3, (0.5,) * 3))
+    # The first kernel reaches over the edge from the outermost values.
+    torch.testing.assert_close(features[..., 1:, 1:], expected[..., 1:, 1:], atol=1e-5, rtol=1e-4)
