@@ -92,4 +92,4 @@ def test_two_processes_rank_the_objects_of_both(results):
     expected = mask_map(range(4))
     assert 0 < expected["mask_map"] < 1
     for result in results:
-        assert result["coco"] == pytest.approx(expected)
+        torch.testing.assert_close(result["coco"], expected)
