@@ -28,6 +28,7 @@ LAYERS = {
     "detector": 3,
     "callbacks": 3,
     "segmenter": 3,
+    "crop_segmenter": 4,
 }
 
 

@@ -16,12 +16,13 @@ from lightning_modules.metrics.instance import (
 from lightning_modules.metrics.matching import THRESHOLDS, Matching, match_instances
 from lightning_modules.metrics.membrane import MembraneScores
 from lightning_modules.metrics.per_image import PerImageMetric
-from lightning_modules.metrics.pixel import Dice, ForegroundIoU, MeanIoU, PixelAccuracy
+from lightning_modules.metrics.pixel import CropIoU, Dice, ForegroundIoU, MeanIoU, PixelAccuracy
 
 __all__ = [
     "THRESHOLDS",
     "AggregatedJaccard",
     "CountError",
+    "CropIoU",
     "DSBScore",
     "Dice",
     "ForegroundIoU",

@@ -47,6 +47,18 @@ class ForegroundIoU(_PixelMetric):
         return _pooled_and_mean("iou", rows["tp"], rows["tp"] + rows["fp"] + rows["fn"])
 
 
+class CropIoU(_PixelMetric):
+    """Mean IoU of crops that hold one object each.
+
+    Key: ``crop_iou``, in [0, 1]: the mean over crops of the IoU of predicted and true mask; 1 where both are empty.
+    """
+
+    higher_is_better = True
+
+    def _scores(self, rows: Rows) -> dict[str, float]:
+        return {"crop_iou": ratio(rows["tp"], rows["tp"] + rows["fp"] + rows["fn"]).mean()}
+
+
 class MeanIoU(_PixelMetric):
     """Mean of the foreground's and the background's intersection over union.
 
