@@ -11,6 +11,7 @@ COMMANDS = {
     "export": "cli.export",
     "results": "cli.results",
     "segment": "cli.segment",
+    "figure": "cli.figure",
 }
 
 
