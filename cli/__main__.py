@@ -9,9 +9,9 @@ from datamodules.sample import DataError
 COMMANDS = {
     "compare": "cli.compare",
     "export": "cli.export",
+    "figure": "cli.figure",
     "results": "cli.results",
     "segment": "cli.segment",
-    "figure": "cli.figure",
 }
 
 

@@ -17,6 +17,7 @@ from lightning import LightningDataModule
 from torch import Tensor, nn
 
 from cli.knobs import tuned_config
+from cli.runs import trained_at
 from datamodules.sample import DataError
 from karyon.bundle import WEIGHTS, Card, Config, build_module, build_preparation, write_card, write_weights
 from lightning_modules.callbacks.run_record import run_folder
@@ -100,7 +101,7 @@ def inference_config(model: Config, checkpoint: Path) -> Config:
     """The config of a module without what only training needs, and with the knobs tuned for its checkpoint."""
     init_args = {key: value for key, value in model.get("init_args", {}).items() if key not in LEFT_OUT}
     decoder = init_args.get("decoder")
-    if decoder and (tuned := tuned_config(checkpoint, decoder["class_path"])):
+    if decoder and (tuned := tuned_config(trained_at(checkpoint), decoder["class_path"])):
         init_args["decoder"] = tuned["model"]["init_args"]["decoder"]
     return _without_downloads({"class_path": model["class_path"], "init_args": init_args})
 

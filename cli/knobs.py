@@ -2,28 +2,25 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
+from cli.runs import Trained
 from datamodules.sample import DataError
 from lightning_modules.tuning import Tuned
 
 MEMBRANE_SCORES = "lightning_modules.metrics.membrane.MembraneScores"
 
 
-def knobs_path(checkpoint: Path) -> Path:
-    """Where the knobs of a checkpoint are stored."""
-    return checkpoint.with_suffix(".knobs.json")
-
-
-def store_knobs(checkpoint: Path, tuned: Tuned, model: Namespace, scores: dict[str, float]) -> Path:
+def store_knobs(trained: Trained, tuned: Tuned, model: Namespace, scores: dict[str, float]) -> Path:
     """Writes what tuning has found, and a config that sets it.
 
     Args:
-        checkpoint: whose validation outputs were decoded.
+        trained: whose validation outputs were decoded.
         tuned: what the search has found.
         model: the config of the model, whose decoder is replaced by the tuned one.
         scores: the validation's metrics; where membranes were scored, their best threshold is set as well.
@@ -44,38 +41,39 @@ def store_knobs(checkpoint: Path, tuned: Tuned, model: Namespace, scores: dict[s
             init_args["metrics"] = metrics
     content = {
         **asdict(tuned),
-        "checkpoint_sha256": _digest(checkpoint),
+        "checkpoint_sha256": _digest(trained.checkpoints),
         "config": {"model": {"init_args": init_args}},
     }
-    path = knobs_path(checkpoint)
+    path = trained.knobs
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(content, indent=1) + "\n")
     temporary.replace(path)
     return path
 
 
-def stored_knobs(checkpoint: Path, model: Namespace) -> str | None:
+def stored_knobs(trained: Trained, model: Namespace) -> str | None:
     """The config that sets a checkpoint's tuned knobs, as JSON; None where it was not tuned.
 
     Args:
-        checkpoint: a file.
+        trained: what was, or was not, tuned.
         model: the config of the model, which must have the decoder that was tuned.
 
     Raises:
         DataError: the file of the knobs is damaged.
     """
-    config = tuned_config(checkpoint, model.init_args.decoder.class_path)
+    config = tuned_config(trained, model.init_args.decoder.class_path)
     return json.dumps(config) if config else None
 
 
-def tuned_config(checkpoint: Path, decoder: str) -> dict[str, Any] | None:
-    """The config that sets a checkpoint's tuned knobs; None where it was not tuned, or another decoder was.
+def tuned_config(trained: Trained, decoder: str) -> dict[str, Any] | None:
+    """The config that sets the knobs that were tuned; None where none were, or another decoder's.
 
     Raises:
         DataError: the file of the knobs is damaged.
     """
-    path = knobs_path(checkpoint)
-    if not path.exists() or not checkpoint.exists():
+    path = trained.knobs
+    if not path.exists() or not all(checkpoint.exists() for checkpoint in trained.checkpoints):
         return None
     try:
         content = json.loads(path.read_text())
@@ -84,8 +82,9 @@ def tuned_config(checkpoint: Path, decoder: str) -> dict[str, Any] | None:
         digest, knobs = content["checkpoint_sha256"], content["knobs"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path} is no readable file of tuned knobs: delete it, or run tune again.") from None
-    if digest != _digest(checkpoint):
-        print(f"{path} was tuned for an earlier {checkpoint.name} and is left aside: run tune again.")
+    if digest != _digest(trained.checkpoints):
+        earlier = " or ".join(checkpoint.name for checkpoint in trained.checkpoints)
+        print(f"{path} was tuned for an earlier {earlier} and is left aside: run tune again.")
         return None
     if tuned != decoder:
         print(f"{path} was tuned for another decoder and is left aside.")
@@ -95,6 +94,9 @@ def tuned_config(checkpoint: Path, decoder: str) -> dict[str, Any] | None:
     return config
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()

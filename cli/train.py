@@ -1,5 +1,6 @@
-"""``python -m cli fit|validate|tune|test|predict``: Lightning's command line, with a run directory of ours."""
+"""``python -m cli fit|validate|tune|test|predict|bound``: Lightning's command line, with a run directory of ours."""
 
+import json
 import logging
 import os
 import sys
@@ -16,14 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.knobs import store_knobs, stored_knobs
-from cli.runs import check_fits, find_checkpoint, resolve_trained, unused
+from cli.runs import Trained, checkpoint_arguments, find_checkpoint, settle_trained, unused
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
-from lightning_modules.callbacks.result_table import result_table
+from lightning_modules.callbacks.result_table import bounds_table, result_table
 from lightning_modules.callbacks.run_record import RunRecord, run_folder
-from lightning_modules.tuning import TuningTrainer
+from lightning_modules.stage_bounds import BoundingTrainer
+from lightning_modules.trained import check_fits
 
 # Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
@@ -43,7 +45,7 @@ DESCRIPTION = (
     "checkpoint. Figures of runs become RESULTS.md by: python -m cli results --help."
 )
 
-EVALUATIONS = ("validate", "test", "predict", "tune")
+EVALUATIONS = ("validate", "test", "predict", "tune", "bound")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -58,13 +60,14 @@ class SaveConfig(SaveConfigCallback):
 class KaryonCLI(LightningCLI):
     """LightningCLI in subclass mode; what it adds is where things are kept and which checkpoint is meant."""
 
-    trainer: TuningTrainer
+    trainer: BoundingTrainer
+    trained: Trained
 
     def __init__(self) -> None:
         super().__init__(
             LightningModule,
             LightningDataModule,
-            trainer_class=TuningTrainer,
+            trainer_class=BoundingTrainer,
             subclass_mode_model=True,
             subclass_mode_data=True,
             seed_everything_default=42,
@@ -75,21 +78,22 @@ class KaryonCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), "tune": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), "tune": {"model", "datamodule"}, "bound": {"model", "datamodule"}}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the command line; knobs that were tuned for the checkpoint stand behind the last config file."""
         super().parse_arguments(parser, args)
         subcommand = self.config.subcommand
-        if subcommand not in EVALUATIONS:
-            return
         config = self.config[subcommand]
-        config.ckpt_path = str(resolve_trained(config.runs_dir, config.name, config.ckpt_path))
-        knobs = None if subcommand == "tune" else stored_knobs(Path(config.ckpt_path), config.model)
+        if subcommand not in EVALUATIONS:
+            if stages := checkpoint_arguments(config.model):
+                raise DataError(f"This model is made of {' and '.join(stages)}: train those, then tune and test it.")
+            return
+        self.trained = settle_trained(config)
+        knobs = None if subcommand == "tune" else stored_knobs(self.trained, config.model)
         if knobs:
-            checkpoint = config.ckpt_path
             self.config = parser.parse_args(with_config(sys.argv[1:], knobs))
-            self.config[subcommand].ckpt_path = checkpoint
+            self.trained = settle_trained(self.config[subcommand])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="unnamed", help="the run's name, a folder under runs_dir")
@@ -129,7 +133,7 @@ class KaryonCLI(LightningCLI):
             warnings.filterwarnings("ignore", message="The dirpath has changed")
             # What a checkpoint calls its weights are the averaged ones already.
             warnings.filterwarnings("ignore", message=".*loading a checkpoint outside the 'fit' stage")
-            self.log_dir = config.out or run_folder(Path(config.ckpt_path)) / self.subcommand
+            self.log_dir = config.out or self.trained.folder / self.subcommand
         elif config.ckpt_path == "last":
             self._resume_last(config)
         elif config.ckpt_path == "best":
@@ -156,9 +160,10 @@ class KaryonCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             # A class refuses its arguments; jsonargparse wraps its sentence into several others.
-            while isinstance(error.__cause__, ValueError):
-                error = error.__cause__
-            raise DataError(str(error)) from error
+            cause: BaseException = error
+            while isinstance(cause.__cause__, ValueError | DataError):
+                cause = cause.__cause__
+            raise DataError(str(cause)) from cause
         if checkpoint := self.config[self.subcommand].ckpt_path:
             check_fits(Path(checkpoint), self.model)
 
@@ -211,11 +216,20 @@ class KaryonCLI(LightningCLI):
     def after_tune(self) -> None:
         config, tuned = self.config[self.subcommand], self.trainer.tuned
         scores = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        path = store_knobs(Path(config.ckpt_path), tuned, config.model, scores)
+        path = store_knobs(self.trained, tuned, config.model, scores)
         print(
             f"{tuned.metric} on {tuned.images} validation images: {tuned.before:.4f} before, {tuned.after:.4f} after. "
             f"The knobs are in {path}; validate, test and predict take them from there."
         )
+
+    def after_bound(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        path = Path(self.trainer.log_dir or ".") / "bounds.json"
+        bounds = {f"{boxes} boxes, {masks} masks": found for (boxes, masks), found in self.trainer.bounds.items()}
+        path.write_text(json.dumps(bounds, indent=1) + "\n")
+        show(bounds_table(bounds))
+        print(f"All metrics are in {path}.")
 
     def after_predict(self) -> None:
         print(f"Everything is in {self.trainer.log_dir}")

@@ -50,7 +50,7 @@ class MaskDecoder:
                 "The network finds boxes without masks: set model.init_args.decoder to "
                 "lightning_modules.detection_decoders.BoxDecoder."
             )
-        return paste_masks(kept.boxes, kept.scores, kept.masks, size, self.mask_threshold, self.min_area)
+        return paste_masks(kept.frames, kept.scores, kept.masks, size, self.mask_threshold, self.min_area)
 
 
 @dataclass

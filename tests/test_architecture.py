@@ -28,7 +28,10 @@ LAYERS = {
     "detector": 3,
     "callbacks": 3,
     "segmenter": 3,
+    "trained": 4,
     "crop_segmenter": 4,
+    "two_stage": 5,
+    "stage_bounds": 6,
 }
 
 

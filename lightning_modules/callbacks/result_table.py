@@ -52,3 +52,21 @@ def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
     ]
     table.add_row("objects found / true", *counts)
     return table
+
+
+def bounds_table(bounds: Mapping[str, Mapping[str, float]]) -> Table:
+    """Lays out what a model of two stages scores with the truth in place of a stage: a row each.
+
+    Args:
+        bounds: metrics, without the name of the stage of evaluation before them, of each way to put it together.
+    """
+    table = Table(title="The truth in place of a stage")
+    table.add_column("")
+    titles = {title: key for title, key in ROWS.items() if key in ("dsb_score", "ap50", "aji")}
+    titles |= {"AP (IoU 0.7)": "ap70", "AP (IoU 0.9)": "ap90"}
+    for title in (*titles, "objects found / true"):
+        table.add_column(title, justify="right")
+    for name, metrics in bounds.items():
+        counts = f"{int(metrics['objects_found'])} / {int(metrics['objects_true'])}"
+        table.add_row(name, *(f"{metrics[key]:.4f}" for key in titles.values()), counts)
+    return table

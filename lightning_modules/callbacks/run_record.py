@@ -21,7 +21,8 @@ class RunRecord(Callback):
     """Writes ``record.json``: after fit into the run's folder, after validate or test beside their outputs.
 
     The time of a run that was resumed is the sum of its parts. A record of validation or test includes that of the
-    training and of `validate`, where they are found beside the checkpoint.
+    training and of `validate`, where they are found beside the checkpoint; of a model that is made of several (its
+    ``checkpoints``) that of each training.
     """
 
     def __init__(self) -> None:
@@ -103,6 +104,11 @@ class RunRecord(Callback):
             # The validation of another checkpoint of the run says nothing of this one.
             if record.get("val", {}).get("checkpoint") != str(checkpoint):
                 record.pop("val", None)
+        stages: dict[str, Path] = getattr(trainer.lightning_module, "checkpoints", {})
+        for name, path in stages.items():
+            fit = run_folder(path) / "record.json"
+            trained = json.loads(fit.read_text()).get("fit") if fit.exists() else None
+            record.setdefault("stages", {})[name] = {"checkpoint": str(path), "fit": trained}
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(f"{stage}/")}
         record[stage] = {**self._provenance(trainer), "checkpoint": str(checkpoint), "metrics": metrics}
         if self.images:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 
 from cli.__main__ import main
 from datamodules.drawing import draw_nuclei, write_dsb_layout
@@ -78,12 +79,13 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
         sys.modules["wandb"].finish()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], list[object]]:
     """Arguments that make any config of ours run in seconds, without leaving its code path."""
 
     def arguments(config: Path) -> list[object]:
-        text = config.read_text()
+        # Without the comments.
+        text = str(yaml.safe_load(config.read_text()))
         args: list[object] = ["--config", config, "--data.init_args.num_workers", 0]
         if "CropDataModule" in text:
             # A null inside a nested class must stand in a file: on the command line jsonargparse takes it for a name.

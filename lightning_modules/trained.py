@@ -1,0 +1,73 @@
+"""A trained model, built again from what its run has left: the checkpoint, and the config beside it."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError
+from lightning import LightningModule
+from lightning.pytorch.cli import LightningArgumentParser
+from torch import nn
+
+from datamodules.sample import DataError
+from lightning_modules.callbacks.run_record import run_folder
+
+
+def load_trained(checkpoint: Path) -> tuple[LightningModule, dict[str, Any]]:
+    """Builds the model of a run and loads its weights.
+
+    Args:
+        checkpoint: a file in the folder where `fit` has put it, which holds the run's config too.
+
+    Returns:
+        the model, and the ``class_path`` and ``init_args`` of the data module that it was trained on.
+
+    Raises:
+        DataError: checkpoint or config are missing, damaged, or do not belong together.
+    """
+    path = run_folder(checkpoint) / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+        model, data = config["model"], config["data"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        raise DataError(
+            f"{path} is no readable config of a run: name a checkpoint that lies where fit has put it, such as "
+            "runs/NAME/version_0/checkpoints/best.ckpt."
+        ) from None
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+    try:
+        module: LightningModule = parser.instantiate(parser.parse_object({"model": model})).model
+    except ArgumentError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"The model in {path} cannot be built any more ({reason}): train it again.") from None
+    check_fits(checkpoint, module)
+    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+    return module, data
+
+
+def check_fits(checkpoint: Path, model: nn.Module) -> None:
+    """Compares a checkpoint's weights with the model they shall be loaded into.
+
+    Raises:
+        DataError: the file is missing or no checkpoint, or is one of another architecture.
+    """
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except FileNotFoundError:
+        raise DataError(
+            f"There is no checkpoint {checkpoint}: --ckpt_path takes last, a file, or outside of fit best."
+        ) from None
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
+        raise DataError(
+            f"{checkpoint} is no readable checkpoint: it is damaged, cut short or of another kind."
+        ) from None
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if differing := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
+        raise DataError(
+            f"{checkpoint} is of another architecture than the config says ({len(differing)} of {len(expected)} "
+            f"weights differ, first {differing[0]}): use the config.yaml of its run folder."
+        )

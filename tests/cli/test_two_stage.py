@@ -1,0 +1,142 @@
+"""R1's chain by the real command line: both stages are trained, and evaluated as one."""
+
+import csv
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tifffile
+import torch
+import yaml
+from config_files import COMPOSED, ROOT
+
+from cli.__main__ import main
+
+Run = Callable[..., int]
+Small = Callable[[Path], list[object]]
+
+DETECTOR, CROPS, TWO_STAGE = (
+    ROOT / "configs" / "reference" / f"r1-{name}.yaml" for name in ("detector", "crop-segmenter", "two-stage")
+)
+FOLDER = Path("runs/r1-two-stage")
+PERCENTILES = ["--data.init_args.normalization", "datamodules.transforms.PercentileNormalize"]
+
+
+@pytest.fixture(scope="module")
+def runs(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs in which both stages have been trained for a step or two; not to be changed."""
+    folder = tmp_path_factory.mktemp("stages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging, "raiseExceptions", False)
+        for args in (small(DETECTOR), small(CROPS), [*small(DETECTOR), *PERCENTILES, "--name", "other"]):
+            patch.setattr(sys, "argv", ["cli", "fit", *map(str, args), "--runs_dir", str(folder)])
+            assert main() == 0
+    return folder
+
+
+@pytest.fixture
+def stages(run: Run, small: Small, runs: Path) -> list[object]:
+    """Arguments of the two-stage model, in a folder with trained stages."""
+    shutil.copytree(runs, "runs")
+    return small(TWO_STAGE)
+
+
+def test_the_chain_is_tuned_validated_tested_and_predicts(run: Run, stages: list[object]) -> None:
+    # Hardly trained, it is sure of nothing.
+    unsure = ["--model.init_args.decoder.init_args.score_threshold", 0.05]
+    assert run("tune", *stages, *unsure, "--metric", "iou") == 0
+    tuned = json.loads((FOLDER / "knobs.json").read_text())
+    assert tuned["after"] >= tuned["before"] > 0
+
+    assert run("validate", *stages) == 0
+    validated = json.loads((FOLDER / "validate" / "record.json").read_text())["val"]["metrics"]
+    assert validated["val/iou"] == tuned["after"]
+
+    assert run("test", *stages) == 0
+    record = json.loads((FOLDER / "test" / "record.json").read_text())
+    assert 0 < record["test"]["metrics"]["test/accuracy"] <= 1
+    assert {name: stage["fit"]["model"] for name, stage in record["stages"].items()} == {
+        "detector": "Detector",
+        "segmenter": "CropSegmenter",
+    }
+    used = yaml.safe_load((FOLDER / "test" / "config.yaml").read_text())["model"]["init_args"]
+    assert used["detector_checkpoint"] == "runs/r1-detector/version_0/checkpoints/best.ckpt"
+    assert used["decoder"]["init_args"] == tuned["knobs"]
+
+    assert run("predict", *stages) == 0
+    with (FOLDER / "predict" / "counts.csv").open(newline="") as file:
+        counts = {row["image"]: int(row["objects"]) for row in csv.DictReader(file)}
+    assert len(counts) == 4 and sum(counts.values()) > 0
+    for name, count in counts.items():
+        assert tifffile.imread(FOLDER / "predict" / "labels" / f"{name}.tif").max() == count
+
+
+def test_knobs_hold_for_both_checkpoints(run: Run, stages: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tune", *stages, "--metric", "iou") == 0
+    newer = Path("runs/r1-crop-segmenter/version_1")
+    shutil.copytree(newer.with_name("version_0"), newer)
+    checkpoint = newer / "checkpoints" / "best.ckpt"
+    torch.save(torch.load(checkpoint, weights_only=True) | {"again": 1}, checkpoint)
+    capsys.readouterr()
+    assert run("validate", *stages) == 0
+    assert "was tuned for an earlier best.ckpt or best.ckpt and is left aside" in capsys.readouterr().out
+
+
+def test_bounds_tell_which_stage_loses_the_score(
+    run: Run, stages: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("bound", *stages, "--part", "test") == 0
+    printed = capsys.readouterr().out
+    bounds = json.loads((FOLDER / "bound" / "bounds.json").read_text())
+    assert list(bounds) == [
+        f"{boxes} boxes, {masks} masks" for boxes in ("true", "found") for masks in ("true", "found")
+    ]
+    assert all(name in printed for name in bounds)
+    assert bounds["true boxes, true masks"]["ap50"] == 1
+    assert bounds["true boxes, true masks"]["dsb_score"] > bounds["found boxes, found masks"]["dsb_score"]
+    # The chain's own record stays.
+    record = json.loads((FOLDER / "bound" / "record.json").read_text())["test"]["metrics"]
+    assert record["test/dsb_score"] == bounds["found boxes, found masks"]["dsb_score"]
+
+
+def test_crops_are_cut_out_of_any_data_set(run: Run) -> None:
+    images = (
+        "{class_path: datamodules.synthetic.SyntheticDataModule, init_args: {root: here, train: 24, size: [64, 64]}}"
+    )
+    small = ["--data.init_args.num_workers", 0, "--model.init_args.network.init_args.widths", "[8,8]"]
+    limit = ROOT / "configs" / "debug" / "limit.yaml"
+    assert run("fit", "--config", CROPS, "--config", limit, "--data.init_args.images", images, *small) == 0
+    record = json.loads(Path("runs/r1-crop-segmenter/version_0/record.json").read_text())
+    assert record["fit"]["steps"] > 0
+
+
+def test_every_composed_config_is_one_of_these() -> None:
+    assert [TWO_STAGE] == COMPOSED
+
+
+def test_what_is_missing_or_does_not_fit_is_one_sentence(
+    run: Run, small: Small, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = small(TWO_STAGE)
+
+    def refused(*command: object) -> str:
+        capsys.readouterr()
+        assert run(*command) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return line
+
+    assert "There is no checkpoint in runs/r1-detector: train that stage first" in refused("test", *args)
+    assert "train those, then tune and test it" in refused("fit", *args)
+    shutil.copytree(runs, "runs")
+    detector, segmenter = (f"--model.init_args.{stage}_checkpoint" for stage in ("detector", "segmenter"))
+    assert "There is no checkpoint in runs/nothing" in refused("predict", *args, segmenter, "runs/nothing")
+    assert "has no checkpoint of its own" in refused("test", *args, "--ckpt_path", "last")
+    assert "holds a Detector: name one of a CropSegmenter" in refused("test", *args, segmenter, "runs/r1-detector")
+    assert "ScaleToUnit() with 3 channels" in refused("test", *args, *PERCENTILES)
+    assert "train both on the same" in refused("test", *args, detector, "runs/other")
+    Path("runs/other/version_0/config.yaml").unlink()
+    assert "config.yaml is no readable config of a run" in refused("test", *args, detector, "runs/other")

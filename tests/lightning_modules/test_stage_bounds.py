@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from known_stages import ellipses, sample, write_runs
+from lightning import LightningModule
+
+from datamodules.base import Item, LabelImageDataModule
+from datamodules.sample import DataError, collate
+from lightning_modules.detection_decoders import MaskDecoder
+from lightning_modules.detections import Detections
+from lightning_modules.stage_bounds import BoundingTrainer, in_place_of_stages, true_boxes, true_masks
+from lightning_modules.two_stage import TwoStage
+
+
+class Scene(LabelImageDataModule):
+    """One image, a row of which shows two nuclei that touch and one that is dark in the middle."""
+
+    def setup(self, stage: str) -> None:
+        labels = ellipses(3, 4, 30)
+        labels[10:20, 20:30], labels[10:20, 30:40] = labels[14, 14], labels[14, 44]
+        pixels = (labels > 0).astype(np.uint8) * 255
+        pixels[40:50, 10:14] = 0
+        self.items["val"] = [Item("a", "", lambda: (pixels, labels))]
+
+
+def trainer() -> BoundingTrainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return BoundingTrainer(accelerator="cpu", enable_checkpointing=False, **quiet)  # type: ignore[arg-type]
+
+
+def test_a_better_stage_is_told_from_a_worse_one(tmp_path: Path) -> None:
+    model = TwoStage(*write_runs(tmp_path, crop_size=32, margin=0.25), decoder=MaskDecoder())
+    decoder = model.decoder
+    bounding = trainer()
+    bounding.bound(model, Scene(num_workers=0))
+    score = {sources: metrics["dsb_score"] for sources, metrics in bounding.bounds.items()}
+    assert score["true", "true"] > score["true", "found"] > score["found", "found"]
+    assert score["true", "true"] > score["found", "true"] > score["found", "found"]
+    assert bounding.bounds["true", "true"]["ap50"] == 1
+    assert bounding.bounds["found", "found"]["objects_found"] == 11
+    assert model.decoder is decoder and "find_boxes" not in vars(model) and "find_masks" not in vars(model)
+
+
+def test_true_boxes_are_never_doubles_of_each_other(tmp_path: Path) -> None:
+    model = TwoStage(*write_runs(tmp_path, crop_size=32, margin=0.0), decoder=MaskDecoder(nms_threshold=0.2))
+    labels = np.zeros((20, 20), np.int64)
+    labels[2:18, 2:18] = 1
+    labels[2:18, 8:12] = 2
+    batch = collate([sample("a", labels)])
+    assert true_boxes(batch, 0).boxes.tolist() == [[2, 2, 18, 18], [8, 2, 12, 18]]
+    with in_place_of_stages(model, "true", "true"):
+        (prediction,) = model.predict_step(batch)
+    assert np.array_equal(prediction.instances.labels > 0, labels > 0)
+    assert len(prediction.instances) == 2
+
+
+def test_each_box_takes_the_object_that_it_overlaps_most_and_only_its_pixels() -> None:
+    labels = torch.zeros(12, 16, dtype=torch.int64)
+    labels[2:10, 2:8] = 1
+    labels[2:10, 8:12] = 2
+    boxes = torch.tensor(
+        [[0.0, 0.0, 10.0, 12.0], [7.0, 0.0, 13.0, 12.0], [13.0, 0.0, 15.0, 4.0], [-4.0, 0.0, 8.0, 12.0]]
+    )
+    found = true_masks(labels, Detections(boxes, torch.ones(4)), cells=12)
+    assert found.masks is not None
+    areas = found.masks.sum(dim=(1, 2))
+    # Of 12 x 12 cells, the object covers 8 of 12 rows of the box and its share of the columns.
+    assert areas[0] == pytest.approx(8 * 12 * 6 / 10, abs=8)
+    assert areas[1:].tolist() == [8 * 8, 0, 8 * 6]
+    assert found.masks[3, 2:10, 6:].all()
+
+
+def test_other_models_have_no_stages() -> None:
+    with pytest.raises(DataError, match="LightningModule has no two stages"):
+        trainer().bound(LightningModule())

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from known_stages import ellipses, sample, write_runs
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from datamodules.base import Item
+from datamodules.crops import decode
+from datamodules.sample import collate
+from datamodules.transforms import ScaleToUnit, resize
+from lightning_modules.detection_decoders import MaskDecoder
+from lightning_modules.metrics import match_instances
+from lightning_modules.two_stage import TwoStage, cut_crops
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> TwoStage:
+    return TwoStage(*write_runs(tmp_path, crop_size=32, margin=0.25), decoder=MaskDecoder(), crops_per_pass=100)
+
+
+def test_objects_are_found_at_the_original_size(model: TwoStage) -> None:
+    labels = ellipses(3, 4, 30)
+    samples = [sample("a", labels), sample("b", labels, (180, 240)), sample("none", np.zeros((90, 120), np.int64))]
+    with torch.no_grad():
+        same, doubled, none = model.predict_step(collate(samples))
+    # Half a pixel at the border decides the last thresholds.
+    assert (match_instances(labels, same.instances.labels.numpy()).tp[:7] == 12).all()
+    assert doubled.instances.labels.shape == (180, 240)
+    assert (match_instances(samples[1].truth.numpy(), doubled.instances.labels.numpy()).tp[:7] == 12).all()
+    assert len(none.instances) == 0 and none.instances.labels.shape == (90, 120)
+    assert same.probability is None
+
+
+def test_two_thousand_nuclei_take_little_more_memory_than_the_image(model: TwoStage) -> None:
+    labels = ellipses(40, 50, 20)
+    batch = collate([sample("crowd", labels)])
+    largest = 0
+
+    class Watcher(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    with torch.no_grad(), Watcher():
+        (prediction,) = model.predict_step(batch)
+    assert len(prediction.instances) == 2000
+    assert (match_instances(labels, prediction.instances.labels.numpy()).tp[:5] == 2000).all()
+    # The masks of all, or the image itself; one crop more than fits into a pass would show too.
+    assert largest <= max(2000 * 32 * 32, 3 * labels.size, 100 * 3 * 32 * 32)
+
+
+@pytest.mark.parametrize("side", [9, 40, 70])
+def test_crops_are_cut_as_they_were_to_train(side: int) -> None:
+    rng = np.random.default_rng(side)
+    pixels = np.asarray(resize(rng.random((14, 18, 3), np.float32), None, (112, 144))[0]).clip(0, 1)
+    labels = np.zeros((112, 144), np.int32)
+    labels[20 : 20 + side, 30 : 30 + side] = 1
+    image = decode(Item("a", "", lambda: (pixels, labels)), ScaleToUnit())
+    crop, _ = image.crop(1, margin=0, jitter=0)
+    trained = torch.from_numpy(resize(crop, None, (40, 40))[0]).permute(2, 0, 1)
+    boxes = torch.from_numpy(image.boxes).float()
+    (cut,) = cut_crops(torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), boxes, 40)
+    # But for the outermost pixels, where the one sees what lies beyond.
+    torch.testing.assert_close(cut[:, 2:-2, 2:-2], trained[:, 2:-2, 2:-2], atol=0.02, rtol=0)
+
+
+def test_beyond_the_image_crops_are_empty() -> None:
+    (crop,) = cut_crops(torch.ones(1, 20, 20), torch.tensor([[-10.0, 0.0, 10.0, 20.0]]), 20)
+    assert crop[0, :, :9].max() == 0 and crop[0, 1:, 11:].min() == 1
