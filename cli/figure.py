@@ -10,7 +10,8 @@ import numpy as np
 from datamodules.image_type import image_type
 from datamodules.reading import read_image
 from datamodules.sample import DataError
-from lightning_modules.callbacks.prediction_writer import write_png, writing_to
+from lightning_modules.formats.files import png
+from lightning_modules.formats.folder import write_whole, writing_to
 from lightning_modules.overlay import CAPTION, GAP, PAPER, Picture
 
 WIDTH = 1024  # px
@@ -32,7 +33,7 @@ def figure(args: list[str]) -> None:
     chosen = _named(files, options.images) if options.images else _distinct(files, options.count)
     out = options.out or options.folder / "figure.png"
     with writing_to(out.parent):
-        write_png(out, above_each_other([read_image(path) for path in chosen]))
+        write_whole(out, png(above_each_other([read_image(path) for path in chosen])))
     print(f"Wrote {out}: {len(chosen)} images.")
 
 
