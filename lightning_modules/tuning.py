@@ -73,6 +73,8 @@ class TuningTrainer(Trainer):
         decoder: Any = model.decoder
         if not getattr(decoder, "knobs", None):
             raise DataError(f"{type(decoder).__name__} has no knobs to tune: validate and test can do without.")
+        if getattr(model, "blocks", None) is not None:
+            raise DataError("tune decodes whole images: leave model.init_args.blocks out.")
         if self.world_size > 1:
             raise DataError("tune works in one process: add --trainer.devices 1.")
         with tempfile.TemporaryDirectory(prefix="karyon-maps-") as folder:

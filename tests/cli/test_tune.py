@@ -79,6 +79,11 @@ def test_knobs_of_another_checkpoint_or_decoder_are_left_aside(
     assert (used_threshold("validate"), tuned) == (0.45, tuned)
 
 
+def test_blocks_are_refused(run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tune", *trained, "--model.init_args.blocks", "lightning_modules.blocks.Blockwise") == 2
+    assert "tune decodes whole images: leave model.init_args.blocks out." in capsys.readouterr().err
+
+
 def test_damaged_knobs_and_unknown_metrics_are_one_sentence(
     run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
