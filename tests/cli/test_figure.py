@@ -7,7 +7,7 @@ import pytest
 from cli.figure import WIDTH
 from datamodules.drawing import draw_nuclei
 from datamodules.reading import read_image
-from lightning_modules.callbacks.prediction_writer import write_png
+from lightning_modules.formats.files import png
 from lightning_modules.overlay import GAP, side_by_side
 
 Run = Callable[..., int]
@@ -21,7 +21,7 @@ def predictions(tmp_path: Path) -> Path:
         [("fluorescence", (64, 64))] * 3 + [("fluorescence", (64, 96)), ("histology", (64, 64))]
     ):
         pixels, labels = draw_nuclei(np.random.default_rng(k), size, modality)
-        write_png(tmp_path / "predict" / "overlays" / f"image{k}.png", side_by_side(pixels, labels))
+        (tmp_path / "predict" / "overlays" / f"image{k}.png").write_bytes(png(side_by_side(pixels, labels)))
     return tmp_path / "predict"
 
 
