@@ -62,7 +62,9 @@ def stored_knobs(trained: Trained, model: Namespace) -> str | None:
     Raises:
         DataError: the file of the knobs is damaged.
     """
-    config = tuned_config(trained, model.init_args.decoder.class_path)
+    # Some models decode in one way only.
+    decoder = model.init_args.get("decoder")
+    config = tuned_config(trained, decoder.class_path) if decoder else None
     return json.dumps(config) if config else None
 
 
