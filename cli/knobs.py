@@ -57,13 +57,13 @@ def stored_knobs(trained: Trained, model: Namespace) -> str | None:
 
     Args:
         trained: what was, or was not, tuned.
-        model: the config of the model, which must have the decoder that was tuned.
+        model: the config of the model, whose decoder must be the one that was tuned.
 
     Raises:
         DataError: the file of the knobs is damaged.
     """
-    # Some models decode in one way only.
     decoder = model.init_args.get("decoder")
+    # A model without one, such as a CropSegmenter, has nothing to tune.
     config = tuned_config(trained, decoder.class_path) if decoder else None
     return json.dumps(config) if config else None
 

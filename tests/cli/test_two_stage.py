@@ -73,6 +73,8 @@ def test_the_chain_is_tuned_validated_tested_and_predicts(run: Run, stages: list
     assert len(counts) == 4 and sum(counts.values()) > 0
     for name, count in counts.items():
         assert tifffile.imread(FOLDER / "predict" / "labels" / f"{name}.tif").max() == count
+    assert run("figure", FOLDER / "predict") == 0
+    assert (FOLDER / "predict" / "figure.png").stat().st_size > 0
 
 
 def test_knobs_hold_for_both_checkpoints(run: Run, stages: list[object], capsys: pytest.CaptureFixture[str]) -> None:
