@@ -3,6 +3,7 @@
 Says ``ready``, waits for a line, and then writes a line to the log for each original that it reads.
 """
 
+import signal
 import sys
 import time
 from functools import partial
@@ -30,6 +31,8 @@ def read_slowly(log: Path, number: int) -> tuple[np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     folder, log, images = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    # What a shell starts in the background ignores Ctrl-C, and so would this.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("ready", flush=True)
     sys.stdin.readline()
     build_cache(folder, {f"image{i:03d}": partial(read_slowly, log, i) for i in range(images)}, "Preparing")
