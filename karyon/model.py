@@ -19,7 +19,7 @@ from lightning_modules.segmenter import DenseSegmenter
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT = "nuclei"
 
-BLOCK, HALO = 1792, 128  # px; about two gigabytes for a U-Net that begins with 24 channels
+BLOCK, HALO = 1024, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
 FIRST_LOOK = 2048  # px
 FEWEST = 5  # objects of which a median says something
 
