@@ -8,10 +8,10 @@ import torch
 from lightning import LightningModule
 
 from datamodules.reading import Pixels
-from datamodules.sample import DataError, collate
+from datamodules.sample import Batch, DataError, collate
 from datamodules.transforms import Preparation
 from karyon.bundle import Card, build_module, build_preparation, read_card, read_weights
-from lightning_modules.blocks import Blockwise
+from lightning_modules.blocks import Block, Blockwise
 from lightning_modules.inference import DihedralAverage
 from lightning_modules.instances import Instances
 from lightning_modules.segmenter import DenseSegmenter
@@ -19,7 +19,7 @@ from lightning_modules.segmenter import DenseSegmenter
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT = "nuclei"
 
-BLOCK, HALO = 1024, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
+BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
 FIRST_LOOK = 2048  # px
 FEWEST = 5  # objects of which a median says something
 
@@ -39,10 +39,9 @@ class Model:
         self, module: LightningModule, preparation: Preparation, card: Card, device: torch.device, tta: bool = False
     ) -> None:
         self.module, self.preparation, self.card, self.device = module.to(device), preparation, card, device
+        self.blocks = Blockwise(BLOCK, HALO)
         if isinstance(module, DenseSegmenter):
             module.inference = DihedralAverage() if tta else None
-            # A model that sees every image at one size needs no blocks.
-            module.blocks = None if preparation.image_size else Blockwise(BLOCK, HALO)
         elif tta:
             raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
 
@@ -75,8 +74,21 @@ class Model:
             # Decoded at the model's scale, for which its knobs were chosen.
             sample = replace(replace(self.preparation, image_size=seen)(name, "", image, None), size=seen)
         with torch.inference_mode():
-            instances = self.module.predict_step(collate([sample]).to(self.device))[0].instances
+            instances = self._find(collate([sample]).to(self.device))
         return resize_instances(instances, size)
+
+    def _find(self, batch: Batch) -> Instances:
+        module = self.module
+        # A model that sees every image at one size needs no blocks.
+        if self.preparation.image_size or not isinstance(module, DenseSegmenter):
+            instances: Instances = module.predict_step(batch)[0].instances
+            return instances
+
+        def find(block: Block) -> Instances:
+            return module.decoder(module.maps(batch.image[(..., *block.region)])[0])
+
+        # Without the probability of a whole large image, which nobody asks for here.
+        return self.blocks.find(batch.sizes[0], find)
 
     def _scale(self, image: Pixels, diameter: float | Literal["auto"], name: str) -> float:
         if self.preparation.image_size:

@@ -75,9 +75,10 @@ class DenseSegmenter(lightning.LightningModule):
     def predict_step(self, batch: Batch) -> list[Prediction]:
         if self.blocks is not None:
             return self._decode_blocks(batch, self.blocks)
-        return self._decode(batch, self._maps(batch.image))
+        return self._decode(batch, self.maps(batch.image))
 
-    def _maps(self, image: Tensor) -> Tensor:
+    def maps(self, image: Tensor) -> Tensor:
+        """Maps (B, K, H, W) of images (B, C, H, W), for the decoder, in as many passes as `inference` takes."""
         if self.inference is None:
             return self._maps_once(image)
         return self.inference.apply(self._maps_once, self.representation.turn_back, image)
@@ -92,7 +93,7 @@ class DenseSegmenter(lightning.LightningModule):
                 raise DataError(
                     f"{name} was resized, and blocks keep the original size: leave out image_size or blocks."
                 )
-            predictions.append(Prediction(name, size, *blocks.decode(self._maps, image, self.decoder)))
+            predictions.append(Prediction(name, size, *blocks.decode(self.maps, image, self.decoder)))
         return predictions
 
     def _decode(self, batch: Batch, maps: Tensor) -> list[Prediction]:
@@ -111,7 +112,7 @@ class DenseSegmenter(lightning.LightningModule):
             self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
             # The loss has needed one pass already.
             once = self.inference is None
-            predictions = self._decode(batch, self.representation.maps(output) if once else self._maps(batch.image))
+            predictions = self._decode(batch, self.representation.maps(output) if once else self.maps(batch.image))
         score(metrics, batch, predictions)
         return predictions
 

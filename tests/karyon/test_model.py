@@ -48,7 +48,7 @@ def test_shapes_that_are_no_image_are_one_sentence(model, shape):
 def test_blocks_give_what_the_whole_gives(model):
     image = discs(8, 13, 10)[:117]
     whole = model.segment(image)
-    model.module.blocks = Blockwise(block=64, halo=32)
+    model.blocks = Blockwise(block=64, halo=32)
     parts = model.segment(image)
     assert len(parts) == len(whole) == 90
     assert (relabel(parts.labels.numpy(), split=True) == relabel(whole.labels.numpy(), split=True)).all()
@@ -56,10 +56,8 @@ def test_blocks_give_what_the_whole_gives(model):
 
 def test_the_diameter_brings_objects_to_the_models_scale(model, monkeypatch):
     seen = []
-    predict_step = model.module.predict_step
-    monkeypatch.setattr(
-        model.module, "predict_step", lambda batch: seen.append(batch.image.shape) or predict_step(batch)
-    )
+    maps = model.module.maps
+    monkeypatch.setattr(model.module, "maps", lambda image: seen.append(image.shape) or maps(image))
     image = discs(24, 40, 3)
     assert len(model.segment(image, diameter=24)) == 9
     assert seen == [(1, 1, 60, 60)]
