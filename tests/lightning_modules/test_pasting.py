@@ -111,3 +111,12 @@ def test_two_thousand_objects_are_not_held_as_two_thousand_images() -> None:
         found = paste_masks(boxes, torch.ones(2000), torch.ones(2000, 28, 28), (1024, 1024), 0.5, min_area=0)
     assert len(found) == 2000
     assert largest <= 2000 * 28 * 28
+
+
+def test_the_precision_of_a_trainer_changes_nothing() -> None:
+    boxes = torch.tensor([[3.2, 4.1, 21.7, 17.3], [15.0, 2.0, 40.0, 30.0]])
+    masks = torch.rand(2, 28, 28, generator=torch.Generator().manual_seed(0))
+    full = paste_masks(boxes, torch.tensor([0.9, 0.8]), masks, (32, 48), 0.5, min_area=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = paste_masks(boxes, torch.tensor([0.9, 0.8]), masks, (32, 48), 0.5, min_area=1)
+    assert torch.equal(full.labels, mixed.labels) and len(full) == 2
