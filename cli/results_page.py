@@ -17,6 +17,8 @@ FIGURES = {
     "accuracy": "accuracy",
     "val/accuracy": "validation accuracy",
     "val/miou": "validation mIoU",
+    "crop_iou": "crop IoU",
+    "val/crop_iou": "validation crop IoU",
     "v_rand": "V_rand",
     "v_info": "V_info",
     "v_rand_fixed": "V_rand at the set threshold",

@@ -7,7 +7,7 @@ from lightning_modules.instances import Instances
 
 
 # Half precision, in which a trainer may run its steps, is too coarse for positions.
-@torch.autocast("cpu", enabled=False)
+@torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator]
 def paste_masks(
     boxes: Tensor, scores: Tensor, masks: Tensor, size: tuple[int, int], mask_threshold: float, min_area: int
 ) -> Instances:
