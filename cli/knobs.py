@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 
 from cli.runs import Trained
 from datamodules.sample import DataError
+from lightning_modules.formats.folder import write_whole
 from lightning_modules.tuning import Tuned
 
 MEMBRANE_SCORES = "lightning_modules.metrics.membrane.MembraneScores"
@@ -46,9 +47,7 @@ def store_knobs(trained: Trained, tuned: Tuned, model: Namespace, scores: dict[s
     }
     path = trained.knobs
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
     return path
 
 

@@ -109,10 +109,12 @@ class DSB2018DataModule(LabelImageDataModule):
         self.test_cache()
 
     def setup(self, stage: str) -> None:
-        cache = self.train_cache()
-        records = {record.name: record for record in cache.records}
-        for part, names in self._split(cache).items():
-            self.items[part] = [cached_item(cache, records[name]) for name in names]
+        # A test on the test set needs no split.
+        if stage in ("fit", "validate") or self.test_fraction or self.split_manifest:
+            cache = self.train_cache()
+            records = {record.name: record for record in cache.records}
+            for part, names in self._split(cache).items():
+                self.items[part] = [cached_item(cache, records[name]) for name in names]
         if stage in ("test", "predict"):
             cache = self.test_cache()
             # The images held out for the test, where there are any, come before the test set.

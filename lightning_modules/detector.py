@@ -14,7 +14,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from datamodules.sample import Batch, annotation
 from lightning_modules.detections import Detections
 from lightning_modules.instances import Instances, Prediction
-from lightning_modules.metrics import score, segmentation_metrics
+from lightning_modules.metrics import log_and_reset, score, segmentation_metrics
 from lightning_modules.metrics.coco import BoxMeanAveragePrecision, MaskMeanAveragePrecision
 from lightning_modules.pasting import paste_masks
 
@@ -127,16 +127,10 @@ class Detector(lightning.LightningModule):
         return MetricCollection(metrics, prefix=prefix, compute_groups=False)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics(self.val_metrics, self.val_coco)
+        log_and_reset(self, self.val_metrics, self.val_coco)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics(self.test_metrics, self.test_coco)
-
-    def _log_metrics(self, *collections: MetricCollection) -> None:
-        for metrics in collections:
-            # They have gathered the images of all processes by themselves.
-            self.log_dict(metrics.compute())
-            metrics.reset()
+        log_and_reset(self, self.test_metrics, self.test_coco)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.parameters())

@@ -11,7 +11,7 @@ from datamodules.sample import Batch, DataError, annotation
 from lightning_modules.blocks import Blockwise
 from lightning_modules.inference import Inference
 from lightning_modules.instances import Prediction
-from lightning_modules.metrics import PerImageMetric, score, segmentation_metrics
+from lightning_modules.metrics import PerImageMetric, log_and_reset, score, segmentation_metrics
 from lightning_modules.representations.protocol import Decoder, Representation
 
 
@@ -117,15 +117,10 @@ class DenseSegmenter(lightning.LightningModule):
         return predictions
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics(self.val_metrics)
+        log_and_reset(self, self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics(self.test_metrics)
-
-    def _log_metrics(self, metrics: MetricCollection) -> None:
-        # They have gathered the images of all processes by themselves.
-        self.log_dict(metrics.compute())
-        metrics.reset()
+        log_and_reset(self, self.test_metrics)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer(self.parameters())

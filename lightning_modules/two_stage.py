@@ -14,7 +14,7 @@ from lightning_modules.crop_segmenter import CropSegmenter
 from lightning_modules.detections import Detections
 from lightning_modules.detector import DetectionDecoder, Detector
 from lightning_modules.instances import Prediction
-from lightning_modules.metrics import score, segmentation_metrics
+from lightning_modules.metrics import log_and_reset, score, segmentation_metrics
 from lightning_modules.trained import load_trained
 
 
@@ -130,15 +130,10 @@ class TwoStage(lightning.LightningModule):
         return predictions
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics(self.val_metrics)
+        log_and_reset(self, self.val_metrics)
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics(self.test_metrics)
-
-    def _log_metrics(self, metrics: MetricCollection) -> None:
-        # They have gathered the images of all processes by themselves.
-        self.log_dict(metrics.compute())
-        metrics.reset()
+        log_and_reset(self, self.test_metrics)
 
 
 def cut_crops(image: Tensor, frames: Tensor, crop_size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lightning import LightningModule
 from torchmetrics import MetricCollection
 
 from datamodules.sample import Batch
@@ -33,6 +34,7 @@ __all__ = [
     "PerImageMetric",
     "PixelAccuracy",
     "PooledAveragePrecision",
+    "log_and_reset",
     "match_instances",
     "score",
     "segmentation_metrics",
@@ -53,6 +55,14 @@ def segmentation_metrics(prefix: str, further: Sequence[PerImageMetric] = ()) ->
     groups += [[type(metric).__name__] for metric in further]
     copies = [metric.clone() for metric in further]
     return MetricCollection([*instance, *pixel, *copies], prefix=prefix, compute_groups=groups)
+
+
+def log_and_reset(module: LightningModule, *collections: MetricCollection) -> None:
+    """Logs the metrics of an epoch that has ended, and makes them ready for the next."""
+    for metrics in collections:
+        # They have gathered the images of all processes by themselves.
+        module.log_dict(metrics.compute())
+        metrics.reset()
 
 
 def score(metrics: MetricCollection, batch: Batch, predictions: Sequence[Prediction]) -> None:
