@@ -39,12 +39,12 @@ def test_each_object_has_a_gain_of_its_own() -> None:
     assert first != second
     for value, label in ((first, 1), (second, 7)):
         assert 0.1 + 0.15 * 0.8 <= value <= 0.1 + 0.8 * 0.8
-        np.testing.assert_allclose(red[LABELS == label], value, atol=0.02)
+        np.testing.assert_allclose(red[label == LABELS], value, atol=0.02)
 
 
 def test_some_objects_stay_as_they_are() -> None:
     changed = [
-        {label for label in (1, 7) if not np.allclose(found[LABELS == label], IMAGE[LABELS == label], atol=1e-6)}
+        {label for label in (1, 7) if not np.allclose(found[label == LABELS], IMAGE[label == LABELS], atol=1e-6)}
         for found in (dim(DimObjects(share=(0.5, 0.5), p=1), seed=seed) for seed in range(40))
     ]
     assert {frozenset(labels) for labels in changed} == {frozenset(), frozenset({1}), frozenset({7}), frozenset({1, 7})}

