@@ -7,11 +7,9 @@ import warnings
 from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import LightningDataModule
 from torch import Tensor, nn
@@ -22,11 +20,10 @@ from datamodules.sample import DataError
 from karyon.bundle import WEIGHTS, Card, Config, build_module, build_preparation, write_card, write_weights
 from lightning_modules.callbacks.run_record import run_folder
 from lightning_modules.segmenter import DenseSegmenter
+from lightning_modules.trained import checkpoint_weights, run_config, without_downloads
 
 # What training and evaluation alone need of a module.
 LEFT_OUT = ("optimizer", "scheduler", "metrics", "inference", "blocks")
-# A bundle brings its weights: nothing shall be downloaded to be overwritten.
-NO_DOWNLOAD = {"encoder_weights": None, "pretrained": "none"}
 FROM_RECORD = ("command", "commit", "date", "seed", "hardware", "wall_s", "epochs", "parameters")
 OPSET = 17
 
@@ -69,47 +66,13 @@ def export(args: list[str]) -> None:
     print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
 
 
-def checkpoint_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint.
-
-    Raises:
-        DataError: it is missing or no checkpoint.
-    """
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        return dict(content["state_dict"])
-    except FileNotFoundError:
-        raise DataError(
-            f"There is no checkpoint {checkpoint}: name a file, such as RUN/checkpoints/best.ckpt."
-        ) from None
-    # Whatever torch says of a file that is none of its own.
-    except Exception:
-        raise DataError(f"{checkpoint} is no readable checkpoint: it is damaged or of another kind.") from None
-
-
-def run_config(checkpoint: Path) -> Config:
-    """The config of the run that wrote a checkpoint."""
-    path = run_folder(checkpoint) / "config.yaml"
-    try:
-        config: Config = yaml.safe_load(path.read_text())
-        return {"name": config["name"], "model": config["model"], "data": config["data"]}
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        raise DataError(f"{path} is no readable config: export needs that of the run beside its checkpoint.") from None
-
-
 def inference_config(model: Config, checkpoint: Path) -> Config:
     """The config of a module without what only training needs, and with the knobs tuned for its checkpoint."""
     init_args = {key: value for key, value in model.get("init_args", {}).items() if key not in LEFT_OUT}
     decoder = init_args.get("decoder")
     if decoder and (tuned := tuned_config(trained_at(checkpoint), decoder["class_path"])):
         init_args["decoder"] = tuned["model"]["init_args"]["decoder"]
-    return _without_downloads({"class_path": model["class_path"], "init_args": init_args})
-
-
-def _without_downloads(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {key: NO_DOWNLOAD.get(key, _without_downloads(value)) for key, value in config.items()}
-    return [_without_downloads(value) for value in config] if isinstance(config, list) else config
+    return without_downloads({"class_path": model["class_path"], "init_args": init_args})
 
 
 def preparation_config(data: Config) -> Config:

@@ -9,13 +9,18 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
-from torch import nn
+from torch import Tensor, nn
 
 from datamodules.sample import DataError
 from lightning_modules.callbacks.run_record import run_folder
 
+Config = dict[str, Any]
 
-def load_trained(checkpoint: Path) -> tuple[LightningModule, dict[str, Any]]:
+# The weights are loaded right after: nothing shall be downloaded to be overwritten.
+NO_DOWNLOAD = {"encoder_weights": None, "pretrained": "none"}
+
+
+def load_trained(checkpoint: Path) -> tuple[LightningModule, Config]:
     """Builds the model of a run and loads its weights.
 
     Args:
@@ -27,25 +32,62 @@ def load_trained(checkpoint: Path) -> tuple[LightningModule, dict[str, Any]]:
     Raises:
         DataError: checkpoint or config are missing, damaged, or do not belong together.
     """
+    config = run_config(checkpoint)
+    path = run_folder(checkpoint) / "config.yaml"
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+    try:
+        model = parser.parse_object({"model": without_downloads(config["model"])})
+        module: LightningModule = parser.instantiate(model).model
+    except ArgumentError as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"The model in {path} cannot be built any more ({reason}): train it again.") from None
+    check_fits(checkpoint, module)
+    module.load_state_dict(checkpoint_weights(checkpoint))
+    return module, config["data"]
+
+
+def run_config(checkpoint: Path) -> Config:
+    """The entries name, model and data of the config beside a checkpoint.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
     path = run_folder(checkpoint) / "config.yaml"
     try:
         config = yaml.safe_load(path.read_text())
-        model, data = config["model"], config["data"]
+        return {key: config[key] for key in ("name", "model", "data")}
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         raise DataError(
             f"{path} is no readable config of a run: name a checkpoint that lies where fit has put it, such as "
             "runs/NAME/version_0/checkpoints/best.ckpt."
         ) from None
-    parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_lightning_class_args(LightningModule, "model", subclass_mode=True)
+
+
+def without_downloads(config: Any) -> Any:
+    """A config in which no network starts from others' weights."""
+    if isinstance(config, dict):
+        return {key: NO_DOWNLOAD.get(key, without_downloads(value)) for key, value in config.items()}
+    return [without_downloads(value) for value in config] if isinstance(config, list) else config
+
+
+def checkpoint_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint; its tensors are read from the file when they are first used.
+
+    Raises:
+        DataError: it is missing or no checkpoint.
+    """
     try:
-        module: LightningModule = parser.instantiate(parser.parse_object({"model": model})).model
-    except ArgumentError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"The model in {path} cannot be built any more ({reason}): train it again.") from None
-    check_fits(checkpoint, module)
-    module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-    return module, data
+        return dict(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"])
+    except FileNotFoundError:
+        raise DataError(
+            f"There is no checkpoint {checkpoint}: name a file, such as RUN/checkpoints/best.ckpt (--ckpt_path takes "
+            "last, too, and outside of fit best)."
+        ) from None
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
+        raise DataError(
+            f"{checkpoint} is no readable checkpoint: it is damaged, cut short or of another kind."
+        ) from None
 
 
 def check_fits(checkpoint: Path, model: nn.Module) -> None:
@@ -54,16 +96,7 @@ def check_fits(checkpoint: Path, model: nn.Module) -> None:
     Raises:
         DataError: the file is missing or no checkpoint, or is one of another architecture.
     """
-    try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except FileNotFoundError:
-        raise DataError(
-            f"There is no checkpoint {checkpoint}: --ckpt_path takes last, a file, or outside of fit best."
-        ) from None
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
-        raise DataError(
-            f"{checkpoint} is no readable checkpoint: it is damaged, cut short or of another kind."
-        ) from None
+    state = checkpoint_weights(checkpoint)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if differing := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
