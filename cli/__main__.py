@@ -7,6 +7,7 @@ from datamodules.sample import DataError
 
 # Imported when called: each takes seconds that the others can do without. All other commands are Lightning's.
 COMMANDS = {
+    "check": "cli.check",
     "compare": "cli.compare",
     "export": "cli.export",
     "figure": "cli.figure",

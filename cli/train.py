@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -156,14 +158,8 @@ class KaryonCLI(LightningCLI):
         self.save_config_kwargs = {"config_filename": unused(run_folder(last) / "config.yaml").name}
 
     def instantiate_classes(self) -> None:
-        try:
+        with in_one_sentence():
             super().instantiate_classes()
-        except ValueError as error:
-            # A class refuses its arguments; jsonargparse wraps its sentence into several others.
-            cause: BaseException = error
-            while isinstance(cause.__cause__, ValueError | DataError):
-                cause = cause.__cause__
-            raise DataError(str(cause)) from cause
         if checkpoint := self.config[self.subcommand].ckpt_path:
             check_fits(Path(checkpoint), self.model)
 
@@ -233,6 +229,22 @@ class KaryonCLI(LightningCLI):
 
     def after_predict(self) -> None:
         print(f"Everything is in {self.trainer.log_dir}")
+
+
+@contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """Lets a class refuse its arguments in its own words: jsonargparse wraps its sentence into several others.
+
+    Raises:
+        DataError: it does.
+    """
+    try:
+        yield
+    except ValueError as error:
+        cause: BaseException = error
+        while isinstance(cause.__cause__, ValueError | DataError):
+            cause = cause.__cause__
+        raise DataError(str(cause)) from cause
 
 
 def with_config(args: list[str], config: str) -> list[str]:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import albumentations
@@ -25,11 +26,13 @@ class Item:
         name: identifier.
         kind: image type, ``""`` where unknown.
         read: returns the original pixels and the label image (None where there is none).
+        files: of the image and, where there is one, of its label image, for reports; () where they have none.
     """
 
     name: str
     kind: str
     read: Callable[[], tuple[Pixels, LabelImage | None]]
+    files: tuple[Path, ...] = ()
 
 
 class LabelImageDataset(Dataset[Sample]):

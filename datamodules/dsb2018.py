@@ -171,7 +171,7 @@ class DSB2018DataModule(LabelImageDataModule):
         return source
 
     def _train_readers(self, source: Source) -> dict[str, Reader]:
-        return {entry.name: partial(_read_masks, source, entry) for entry in scan_layout(source)}
+        return {entry.name: partial(read_masks, source, entry) for entry in scan_layout(source)}
 
     def _corrected_readers(self, source: Source) -> dict[str, Reader]:
         corrections = Corrections(self.root)
@@ -181,7 +181,7 @@ class DSB2018DataModule(LabelImageDataModule):
         return {
             name: partial(_read_corrected, source, entry, corrections)
             if name in corrections.files
-            else partial(_read_masks, source, entry)
+            else partial(read_masks, source, entry)
             for name, entry in entries.items()
             if name not in corrections.removed
         }
@@ -194,7 +194,7 @@ class DSB2018DataModule(LabelImageDataModule):
         if self.solution.startswith("stage2"):
             # The rest of its 3,019 images was never annotated.
             entries = [entry for entry in entries if entry.name in table.codes]
-        return {entry.name: partial(_read_solution, source, entry, table) for entry in entries}
+        return {entry.name: partial(read_solution, source, entry, table) for entry in entries}
 
     def _split(self, cache: Cache) -> dict[str, list[str]]:
         members = [Member(record.name, record.image_sha256, record.kind, record.group) for record in cache.records]
@@ -237,7 +237,8 @@ def _read_cached(cache: Cache, record: Record) -> tuple[Pixels, LabelImage]:
     return cache.read_image(record), cache.read_labels(record)
 
 
-def _read_masks(source: Source, entry: Entry) -> tuple[Pixels, LabelImage]:
+def read_masks(source: Source, entry: Entry) -> tuple[Pixels, LabelImage]:
+    """An entry's image and label image, of its mask files."""
     pixels = read_entry_image(source, entry)
     return pixels, read_entry_labels(source, entry, pixels.shape[:2])
 
@@ -247,6 +248,7 @@ def _read_corrected(source: Source, entry: Entry, corrections: Corrections) -> t
     return pixels, corrections.read_labels(entry.name, pixels.shape[:2])
 
 
-def _read_solution(source: Source, entry: Entry, table: SolutionTable) -> tuple[Pixels, LabelImage]:
+def read_solution(source: Source, entry: Entry, table: SolutionTable) -> tuple[Pixels, LabelImage]:
+    """An entry's image and label image, of a table's run lengths."""
     pixels = read_entry_image(source, entry)
     return pixels, table.read_labels(entry.name, pixels.shape[:2])

@@ -54,7 +54,7 @@ class FolderDataModule(LabelImageDataModule):
     def setup(self, stage: str) -> None:
         if stage == "predict":
             self.items["predict"] = [
-                Item(name, "", partial(_read, path, None)) for name, path in _images(self.predict_root)
+                Item(name, "", partial(_read, path, None), (path,)) for name, path in _images(self.predict_root)
             ]
         elif stage == "test" and self.test_root:
             self.items["test"] = _pairs(self.test_root)
@@ -86,15 +86,26 @@ def _images(root: Path) -> list[tuple[str, Path]]:
 
 
 def _files(folder: Path, suffixes: set[str]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
+    files = files_by_name(folder, suffixes)
+    for name, paths in files.items():
+        if len(paths) > 1:
+            raise DataError(f"{folder} holds two files named {name}, of different types: rename or remove one.")
+    return {name: paths[0] for name, paths in files.items()}
+
+
+def files_by_name(folder: Path, suffixes: set[str]) -> dict[str, list[Path]]:
+    """The files below a folder, of certain suffixes, by their names: the path below the folder without suffix."""
+    files: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).with_suffix("").as_posix()
         # Hidden files are what macOS and editors leave behind.
         if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
-            if name in files:
-                raise DataError(f"{folder} holds two files named {name}, of different types: rename or remove one.")
-            files[name] = path
+            files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     return files
+
+
+def pair_item(name: str, image: Path, labels: Path) -> Item:
+    """The item of an image and its label image."""
+    return Item(name, "", partial(_read, image, labels), (image, labels))
 
 
 def _pairs(root: Path) -> list[Item]:
@@ -106,7 +117,7 @@ def _pairs(root: Path) -> list[Item]:
     for name, path in _images(root):
         if name not in files:
             raise DataError(f"{path} has no label image: expected {folder / name}.tif or .png.")
-        items.append(Item(name, "", partial(_read, path, files[name])))
+        items.append(pair_item(name, path, files[name]))
     return items
 
 

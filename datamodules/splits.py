@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 
 from datamodules.sample import DataError
@@ -191,7 +192,9 @@ def duplicate_groups(names: Sequence[str], thumbnails: Sequence[np.ndarray], thr
     flat -= flat.mean(1, keepdims=True)
     norms = np.linalg.norm(flat, axis=1, keepdims=True)
     flat = np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 1e-9)
+    # Some rows at a time: all against all of 10,000 images would fill a gigabyte.
+    alike = vstack([csr_array(flat[k : k + 1000] @ flat.T > threshold) for k in range(0, len(flat), 1000)])
     # Components, since a chain of duplicates is one group even where its ends differ.
-    components = connected_components(flat @ flat.T > threshold, directed=False)[1]
+    components = connected_components(alike, directed=False)[1]
     first: dict[int, str] = {}
     return {name: first.setdefault(int(component), name) for name, component in zip(names, components, strict=True)}

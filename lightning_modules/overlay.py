@@ -90,10 +90,10 @@ def side_by_side(source: NDArray[Any], pred_labels: LabelImage, truth_labels: La
     """
     panels = [_captioned(_scale_picture(source), "input")]
     result = _scale_labels(pred_labels)
-    picture = _paint(result)
+    picture = paint_instances(result)
     if truth_labels is not None:
         truth = _scale_labels(truth_labels)
-        panels.append(_captioned(_paint(truth), f"truth: {_count(truth_labels)}"))
+        panels.append(_captioned(paint_instances(truth), f"truth: {_count(truth_labels)}"))
         picture[find_boundaries(truth, mode="inner", background=0)] = OUTLINE
     panels.append(_captioned(picture, f"result: {_count(pred_labels)}"))
     gap = np.full((len(panels[0]), GAP, 3), PAPER, np.uint8)
@@ -121,7 +121,8 @@ def _scale_labels(labels: LabelImage) -> LabelImage:
     return labels[::down, ::down].repeat(up, axis=0).repeat(up, axis=1)
 
 
-def _paint(labels: LabelImage) -> Picture:
+def paint_instances(labels: LabelImage) -> Picture:
+    """Paints each instance in a colour of its own, with a black line where two touch; see `colour_instances`."""
     picture = colour_instances(labels)
     for here, there, part in (
         (labels[1:], labels[:-1], picture[1:]),

@@ -19,6 +19,7 @@ LAYERS = {
     "representations": 1,
     "metrics": 1,
     "overlay": 1,
+    "contact_sheet": 2,
     "inference": 1,
     "pasting": 1,
     "tuning": 2,
