@@ -79,8 +79,8 @@ def summary(images: Sequence[Facts]) -> str:
     longer = np.concatenate(sides)
     low, middle, high = np.percentile(longer, (5, 50, 95))
     return (
-        f"{counted(len(images), 'image')} ({parts}), {counted(len(longer), 'object')}; the longer side of an object is "
-        f"{middle:.0f} px in the middle, {low:.0f} to {high:.0f} px for nine in ten, {longer.max()} px at most; "
+        f"{counted(len(images), 'image')} ({parts}), {counted(len(longer), 'object')}; longer side of an object: "
+        f"median {middle:.0f} px, {low:.0f} to {high:.0f} px for nine in ten, {longer.max()} px at most; "
         f"{cut_share(images):.1%} touch the border of their image."
     )
 

@@ -78,6 +78,9 @@ class FitConfig(KaryonCLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         self.config = parser.parse_args(["fit", *self.args])
 
+    def _set_seed(self) -> None:
+        """Leaves the random states alone: what is said does not depend on them."""
+
     def before_instantiate_classes(self) -> None:
         """Settles nothing: there is no run."""
 

@@ -43,7 +43,7 @@ def finding(
     Args:
         kind, severity: see `Finding`.
         found: the images.
-        what: is wrong, a verb first.
+        what: is wrong with them; it stands behind their number, which may be one.
         advice: what to do.
         noun: what they are, ``image`` or ``label image``.
         files: how to name them; by the first few by default.
@@ -87,30 +87,37 @@ def cut_share(images: Sequence[Facts]) -> float:
 
 def refused(images: Sequence[Facts]) -> list[Finding]:
     """Files that cannot be read or are no label images: a finding for each cause."""
-    causes: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    causes: dict[str, list[tuple[Facts, str]]] = defaultdict(list)
     for facts in images:
         if facts.refusal:
-            causes[facts.refusal.cause].append((facts.image, facts.refusal.sentence))
+            causes[facts.refusal.cause].append((facts, facts.refusal.sentence))
     findings = []
-    for (first, sentence), *others in causes.values():
-        names = [name for name, _ in others]
-        if names:
-            sentence = f"{sentence.removesuffix('.')}; so it is with {len(names):,} more ({named(names)})."
-        findings.append(Finding("refused", "error", sentence, (first, *names)))
+    for found in causes.values():
+        sentence = found[0][1]
+        # The sentence tells which of the two files it is about.
+        others = [facts.labels if facts.labels in said else facts.image for facts, said in found[1:]]
+        if others:
+            sentence = f"{sentence.removesuffix('.')}; so it is with {len(others):,} more ({named(others)})."
+        findings.append(Finding("refused", "error", sentence, tuple(facts.image for facts, _ in found)))
     return findings
 
 
 def sizes(images: Sequence[Facts]) -> list[Finding]:
     """Label images of another size than their images."""
     found = [facts for facts in images if facts.labels_size not in (None, facts.size)]
-    what = "differ from their images in height or width"
-    return finding("size", "error", found, what, "export image and labels at one size.", "label image")
+    files = named([f"{facts.labels} {_px(facts.labels_size)}, the image {_px(facts.size)}" for facts in found])
+    advice = "export image and labels at one size."
+    return finding("size", "error", found, "of another size than the image", advice, "label image", files)
+
+
+def _px(size: tuple[int, int] | None) -> str:
+    return " x ".join(map(str, size or ())) + " px"
 
 
 def masks(images: Sequence[Facts]) -> list[Finding]:
     """Masks, of the foreground or of classes, in place of label images: no value is a single object."""
     found = [facts for facts, objects in annotated(images) if (objects.pieces > 1).all()]
-    what = "look like masks, as each value covers several separate regions"
+    what = "in which each value covers several separate regions, as in a mask"
     advice = "give every object a number of its own (skimage.measure.label does)."
     return finding("mask", "error", found, what, advice, "label image")
 
@@ -122,7 +129,7 @@ def single_objects(images: Sequence[Facts]) -> list[Finding]:
     in_all = len(single) == len(holding) > 2
     found = [facts for facts, objects in single if in_all or objects.ids[0] in WHITE]
     advice = "fine if there is but one; if these are masks in which objects touch, number every object."
-    return finding("single-object", "hint", found, "hold one object alone", advice, "label image")
+    return finding("single-object", "hint", found, "with one object alone", advice, "label image")
 
 
 def torn(images: Sequence[Facts]) -> list[Finding]:
@@ -135,15 +142,15 @@ def torn(images: Sequence[Facts]) -> list[Finding]:
         "wrapped",
         "error",
         wrapped,
-        "have more objects than their bit depth has numbers, so that objects share one",
+        "with more objects than its bit depth has numbers, so that objects share one",
         "save them again with 16 bit, or with 32 bit above 65,535 objects.",
         "label image",
     ) + finding(
         "torn",
         "hint",
         [facts for facts, _ in drawn],
-        f"give one number to several separate regions, {number:,} times in all",
-        "training takes each region for an object and evaluation all of them for one; number them apart if they are.",
+        f"with numbers that cover several separate regions, {number:,} in all",
+        "training takes each region for an object, evaluation all for one; number those apart that are objects.",
         "label image",
     )
 
@@ -152,10 +159,10 @@ def empty(images: Sequence[Facts]) -> list[Finding]:
     """Label images without an object."""
     found = [facts for facts in images if facts.objects is not None and not len(facts.objects)]
     if not annotated(images):
-        what, advice = "hold no object, and no other does", "annotate some, or see whether the export failed."
+        what, advice = "without an object, and no other has one", "annotate some, or see whether the export failed."
         return finding("empty", "error", found, what, advice, "label image")
     advice = "fine if there is none; annotate or remove the images otherwise."
-    return finding("empty", "hint", found, "hold no object", advice, "label image")
+    return finding("empty", "hint", found, "without an object", advice, "label image")
 
 
 def numbers(images: Sequence[Facts]) -> list[Finding]:
@@ -166,14 +173,14 @@ def numbers(images: Sequence[Facts]) -> list[Finding]:
         "many-objects",
         "hint",
         crowded,
-        f"hold more than {SIXTEEN_BIT:,} objects",
+        f"with more than {SIXTEEN_BIT:,} objects",
         "keep them as TIFF of 32 bit, as 16 bit number no more, and cut images and labels into tiles.",
         "label image",
     ) + finding(
         "ids",
         "error",
         beyond,
-        f"have ids above {EXACT:,}, which augmentation cannot tell apart",
+        f"with ids above {EXACT:,}, which augmentation cannot tell apart",
         "number the objects from 1 (skimage.segmentation.relabel_sequential does).",
         "label image",
     )
@@ -183,7 +190,7 @@ def border(images: Sequence[Facts]) -> list[Finding]:
     """Images of which the border cuts most objects, where that holds of the data set as a whole."""
     share = cut_share(images)
     found = [facts for facts, objects in annotated(images) if objects.cut.mean() > MOST] if share > MOST else []
-    what = f"have most of their objects cut by the border, {share:.0%} of all objects"
+    what = f"with most objects cut by the border, {share:.0%} of all objects"
     advice = "sizes and counts will be those of fragments; take larger fields of view where there are any."
     return finding("border", "hint", found, what, advice)
 
@@ -197,27 +204,27 @@ def channels(images: Sequence[Facts]) -> list[Finding]:
 def bit_depths(images: Sequence[Facts]) -> list[Finding]:
     """Images of several types in one data set."""
     advice = "normalise by datamodules.transforms.PercentileNormalize, to which it is all one, or save all alike."
-    return _mixed("bit-depth", images, lambda facts: facts.dtype, advice)
+    return _mixed("bit-depth", images, lambda facts: f"of {facts.dtype}", advice)
 
 
 def _mixed(kind: str, images: Sequence[Facts], of: Callable[[Facts], str], advice: str) -> list[Finding]:
     groups: dict[str, list[Facts]] = defaultdict(list)
     for facts in images:
-        # Nothing is known of an image that could not be read.
-        if facts.dtype:
+        # Little is known of an image that is refused.
+        if not facts.refusal:
             groups[of(facts)].append(facts)
     (most, usual), *others = sorted(groups.items(), key=lambda group: -len(group[1])) or [("", [])]
     return [
         found
         for name, group in others
-        for found in finding(kind, "hint", group, f"are {name} where {len(usual):,} are {most}", advice)
+        for found in finding(kind, "hint", group, f"{name} where {len(usual):,} are {most}", advice)
     ]
 
 
 def constant(images: Sequence[Facts]) -> list[Finding]:
     """Images in which nothing can be seen."""
     found = [facts for facts in images if facts.constant]
-    return finding("constant", "hint", found, "have one value throughout", "export them again, or remove them.")
+    return finding("constant", "hint", found, "of one value throughout", "export them again, or remove them.")
 
 
 def duplicates(images: Sequence[Facts]) -> list[Finding]:
@@ -240,7 +247,7 @@ def duplicates(images: Sequence[Facts]) -> list[Finding]:
 
 def _same_fields(kind: str, severity: Severity, groups: list[list[Facts]], where: str, advice: str) -> list[Finding]:
     files = named([" = ".join(f"{facts.image} in {facts.part}" for facts in group) for group in groups])
-    what = f"show {counted(len(groups), 'field')} of view {where}, be it in another format or contrast"
+    what = f"of {counted(len(groups), 'field')} of view {where}, be it in another format or contrast"
     return finding(kind, severity, [facts for group in groups for facts in group], what, advice, files=files)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from datamodules.base import Item
-from datamodules.checks import Finding, counted, named
+from datamodules.checks import Finding, Severity, counted, named
 from datamodules.dsb2018 import read_masks, read_solution
 from datamodules.folder import LABEL_SUFFIXES, files_by_name, pair_item
 from datamodules.reading import IMAGE_SUFFIXES, Pixels
@@ -58,24 +58,20 @@ def _pairs(root: Path) -> tuple[Parts, list[Finding]]:
     twice = [path for files in (images, labels) for paths in files.values() if len(paths) > 1 for path in paths]
     lacking = [paths[0] for name, paths in images.items() if name not in labels]
     unused = [paths[0] for name, paths in labels.items() if name not in images]
+    missing = f"put it into {root / 'labels'} under the image's name, as TIFF or PNG, or remove the image."
     findings = [
-        *_on_files("twice", twice, "share a name with another of a different type", "keep one of each."),
-        *_on_files(
-            "no-labels",
-            lacking,
-            "have no label image",
-            f"put one of the same name, as TIFF or PNG, into {root / 'labels'}, or remove the image.",
-        ),
-        *_on_files("no-image", unused, "are label images without an image", f"put it into {root / 'images'}."),
+        *_on_files("twice", "error", "file", twice, "of one name but different types", "keep one of each."),
+        *_on_files("no-labels", "error", "image", lacking, "without a label image", missing),
+        *_on_files("no-image", "hint", "label image", unused, "without an image", f"put it into {root / 'images'}."),
     ]
     items = [pair_item(name, paths[0], labels[name][0]) for name, paths in images.items() if name in labels]
     return {"images": items}, findings
 
 
-def _on_files(kind: str, paths: Sequence[Path], what: str, advice: str) -> list[Finding]:
+def _on_files(kind: str, severity: Severity, noun: str, paths: Sequence[Path], what: str, advice: str) -> list[Finding]:
     names = [str(path) for path in paths]
-    sentence = f"{counted(len(names), 'file')} {what} ({named(names)}): {advice}"
-    return [Finding(kind, "error", sentence, tuple(names))] if names else []
+    sentence = f"{counted(len(names), noun)} {what} ({named(names)}): {advice}"
+    return [Finding(kind, severity, sentence, tuple(names))] if names else []
 
 
 def _entries(root: Path, sources: dict[str, Source]) -> tuple[Parts, list[Finding]]:

@@ -72,7 +72,7 @@ def small_objects(images: Sequence[Facts], view: View) -> list[Finding]:
     """Objects that training drops for their size."""
     areas = [(facts, objects.areas * view.scale(facts).prod()) for facts, objects in annotated(images)]
     marked = [(facts, area < view.min_area) for facts, area in areas]
-    what = f"have objects of less than {view.min_area} px, {_number(marked):,} in all, which training drops"
+    what = f"with objects of less than {view.min_area} px, which training drops, {_number(marked):,} in all"
     advice = "remove slivers from the annotation; for true objects enlarge the images or lower min_area."
     return finding("small-objects", "hint", _any(marked), what, advice)
 
@@ -84,7 +84,7 @@ def large_objects(images: Sequence[Facts], view: View) -> list[Finding]:
     height, width = view.crop
     sides = [(facts, objects.sides * view.scale(facts)) for facts, objects in annotated(images)]
     marked = [(facts, (side > view.crop).any(axis=1)) for facts, side in sides]
-    what = f"have objects larger than a crop of {height} x {width} px, {_number(marked):,} in all"
+    what = f"with objects larger than a crop of {height} x {width} px, {_number(marked):,} in all"
     advice = "training never sees them whole; take larger crops, or make the images smaller."
     return finding("crop", "hint", _any(marked), what, advice)
 
@@ -94,8 +94,8 @@ def shrunk_objects(images: Sequence[Facts], crop_size: Size, margin: float) -> l
     room = 2 * np.array(crop_size) / (1 + 2 * margin)
     marked = [(facts, (objects.sides > room).any(axis=1)) for facts, objects in annotated(images)]
     what = (
-        f"have objects of which a crop of {crop_size[0]} x {crop_size[1]} px shows less than every other pixel, "
-        f"{_share(marked):.0%} of all"
+        f"with objects of which a crop of {crop_size[0]} x {crop_size[1]} px shows less than every other pixel, "
+        f"{_share(marked):.0%} of all objects"
     )
     found = _any(marked) if _share(marked) > FEW else []
     return finding("crop-size", "hint", found, what, "set a larger crop_size.")
@@ -120,8 +120,8 @@ def unanchored_objects(
         return []
     longer = np.concatenate([side[mark].max(axis=1) for (_, side), (_, mark) in zip(sides, marked, strict=True)])
     what = (
-        f"have objects that no anchor fits by an IoU of {FIT:g}, {_share(marked):.0%} of all, their longer sides "
-        f"{longer.min():.0f} to {longer.max():.0f} px"
+        f"with objects that no anchor fits by an IoU of {FIT:g}, {_share(marked):.0%} of all objects, their longer "
+        f"sides {longer.min():.0f} to {longer.max():.0f} px"
     )
     advice = "set the network's anchor_sizes and aspect_ratios so that they cover them."
     return finding("anchors", "hint", _any(marked), what, advice)
@@ -147,7 +147,7 @@ def anchor_fit(sides: NDArray[np.number], anchors: NDArray[np.floating]) -> NDAr
 def crowded_images(images: Sequence[Facts], detections: int) -> list[Finding]:
     """Images of more objects than a detector is allowed to find."""
     found = [facts for facts, objects in annotated(images) if len(objects) > detections]
-    what = f"hold more objects than the {detections:,} that the detector may find"
+    what = f"with more objects than the {detections:,} that the detector may find"
     return finding("detections", "hint", found, what, "raise the network's detections and proposals, or cut tiles.")
 
 

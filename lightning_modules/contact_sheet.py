@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.sample import LabelImage, relabel
-from lightning_modules.overlay import GAP, INK, PAPER, Picture, display_image, paint_instances
+from datamodules.sample import relabel
+from lightning_modules.overlay import GAP, INK, PAPER, Picture, count_objects, display_image, paint_instances
 
 COLUMNS = 6
 PANEL, LINE = 180, 17  # px; side of a picture, height of a line of text
@@ -20,13 +20,13 @@ HOLLOW = (70, 70, 70)
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One image of a contact sheet.
+    """One image of a contact sheet, two lines of text above it.
 
     Attributes:
-        name: written above it; the middle of a long one is left out.
+        name: the middle of a long one is left out.
         source: pixels, (H, W) or (H, W, 3 RGB), any type; None leaves the place empty.
         labels: integers (H, W), 0 is background; or what stands in their place, shown as it is; None leaves it empty.
-        remark: written below, behind the number of objects, in a warning colour.
+        remark: behind the number of objects, in a warning colour.
     """
 
     name: str
@@ -59,27 +59,21 @@ def _draw(cell: Cell) -> Picture:
     remarks = [cell.remark]
     for number, pixels in enumerate((cell.source, cell.labels)):
         left = number * (PANEL + GAP)
-        place = picture[LINE : LINE + PANEL, left : left + PANEL]
+        place = picture[2 * LINE :, left : left + PANEL]
         if pixels is None:
             cv2.line(place, (0, 0), (PANEL, PANEL), HOLLOW, 1, cv2.LINE_AA)
             continue
-        are_labels = number == 1 and _is_label_image(pixels)
-        panel = _fit(pixels, paint_objects if are_labels else display_image)
+        if number == 1 and pixels.ndim == 2 and np.issubdtype(pixels.dtype, np.integer):
+            # Ids may be as high as can be.
+            labels = relabel(pixels)
+            remarks.insert(0, count_objects(labels))
+            panel = _fit(labels, paint_instances)
+        else:
+            panel = _fit(pixels, display_image)
         place[: panel.shape[0], : panel.shape[1]] = panel
-        if are_labels:
-            remarks.insert(0, f"{np.count_nonzero(np.unique(pixels)):,} objects")
     _write(picture, LINE - 5, cell.name, INK)
-    _write(picture, PANEL + 2 * LINE - 5, ": ".join(filter(None, remarks)), WARNING if cell.remark else INK)
+    _write(picture, 2 * LINE - 5, ": ".join(filter(None, remarks)), WARNING if cell.remark else INK)
     return picture
-
-
-def _is_label_image(pixels: NDArray[Any]) -> bool:
-    return pixels.ndim == 2 and np.issubdtype(pixels.dtype, np.integer)
-
-
-def paint_objects(labels: LabelImage) -> Picture:
-    """Paints the objects of any label image, however high its ids."""
-    return paint_instances(relabel(labels))
 
 
 def _fit(pixels: NDArray[Any], paint: Callable[[NDArray[Any]], Picture]) -> Picture:

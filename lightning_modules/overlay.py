@@ -93,9 +93,9 @@ def side_by_side(source: NDArray[Any], pred_labels: LabelImage, truth_labels: La
     picture = paint_instances(result)
     if truth_labels is not None:
         truth = _scale_labels(truth_labels)
-        panels.append(_captioned(paint_instances(truth), f"truth: {_count(truth_labels)}"))
+        panels.append(_captioned(paint_instances(truth), f"truth: {count_objects(truth_labels)}"))
         picture[find_boundaries(truth, mode="inner", background=0)] = OUTLINE
-    panels.append(_captioned(picture, f"result: {_count(pred_labels)}"))
+    panels.append(_captioned(picture, f"result: {count_objects(pred_labels)}"))
     gap = np.full((len(panels[0]), GAP, 3), PAPER, np.uint8)
     return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
 
@@ -132,7 +132,12 @@ def paint_instances(labels: LabelImage) -> Picture:
     return picture
 
 
-def _count(labels: LabelImage) -> str:
+def count_objects(labels: LabelImage) -> str:
+    """Says how many objects a label image (H, W) of low ids holds.
+
+    >>> count_objects(np.array([[0, 3]]))
+    '1 object'
+    """
     number = np.count_nonzero(np.bincount(labels.ravel())[1:])
     return f"{number:,} object{'' if number == 1 else 's'}"
 

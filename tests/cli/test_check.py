@@ -103,7 +103,7 @@ def test_a_detector_is_checked_against_its_anchors_without_being_built(
     run(*args, f"{network}.anchor_sizes", "[[1],[1],[1],[1]]", f"{network}.detections", 2)
     found = findings()
     assert (
-        "100% of all" in found["anchors"]["sentence"]
+        "100% of all objects" in found["anchors"]["sentence"]
         and "the 2 that the detector may find" in found["detections"]["sentence"]
     )
 

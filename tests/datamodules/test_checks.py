@@ -56,7 +56,10 @@ def test_other_sizes() -> None:
         [known("a"), known("b", GOOD[:-1], pixels[::-1]), known("c", GOOD.T, pixels)]
     )
     assert (kind, severity, images) == ("size", "error", ("b", "c"))
-    assert sentence.startswith("2 label images differ from their images in height or width (labels of b, labels of c):")
+    assert sentence.startswith(
+        "2 label images of another size than the image (labels of b 39 x 50 px, the image 40 x 50 px, "
+        "labels of c 50 x 40 px, the image 40 x 50 px): "
+    )
 
 
 @pytest.mark.parametrize("white", [1, 255])
@@ -82,7 +85,7 @@ def test_ids_that_cover_several_regions() -> None:
     shared = np.where(GOOD == 4, 1, GOOD)
     kind, severity, sentence, images = only([known("a"), known("b", shared), known("c", shared * 7)])
     assert (kind, severity, images) == ("torn", "hint", ("b", "c"))
-    assert "2 times in all (labels of b, labels of c)" in sentence
+    assert "several separate regions, 2 in all (labels of b, labels of c)" in sentence
 
 
 def test_regions_that_meet_at_a_corner_are_one() -> None:
@@ -119,7 +122,7 @@ def grid(side: int) -> np.ndarray:
 def test_more_objects_than_16_bit_number() -> None:
     assert find([known("a", grid(255))]) == []
     kind, severity, sentence, _ = only([known("a", grid(256))])
-    assert (kind, severity) == ("many-objects", "hint") and "1 label image hold more than 65,535 objects" in sentence
+    assert (kind, severity) == ("many-objects", "hint") and "1 label image with more than 65,535 objects" in sentence
 
 
 def test_ids_that_augmentation_cannot_tell_apart() -> None:
@@ -143,13 +146,17 @@ def test_grey_and_colour() -> None:
     images = [known("a"), known("b", GOOD, np.dstack([grey] * 3)), known("c", GOOD, np.dstack([colour, colour, grey]))]
     kind, severity, sentence, odd = only(images)
     assert (kind, severity, odd) == ("channels", "hint", ("c",))
-    assert sentence.startswith("1 image are in colour where 2 are grey (c): ")
+    assert sentence.startswith("1 image in colour where 2 are grey (c): ")
 
 
 def test_bit_depths() -> None:
     deep = RNG.integers(0, 60000, (40, 50), np.uint16)
     kind, severity, sentence, odd = only([known("a"), known("b", GOOD, deep), known("c")])
-    assert (kind, severity, odd) == ("bit-depth", "hint", ("b",)) and "are uint16 where 2 are uint8" in sentence
+    assert (kind, severity, odd) == (
+        "bit-depth",
+        "hint",
+        ("b",),
+    ) and "1 image of uint16 where 2 are of uint8 (b): " in sentence
 
 
 def test_images_of_one_value() -> None:
@@ -167,7 +174,7 @@ def test_one_field_of_view_in_two_parts_or_twice_in_one() -> None:
     ]
     leak, twice = duplicates(images)
     assert (leak.kind, leak.severity, leak.images) == ("leak", "error", ("a", "a16"))
-    assert leak.sentence.startswith("2 images show 1 field of view in several parts of the split")
+    assert leak.sentence.startswith("2 images of 1 field of view in several parts of the split")
     assert "(a in train = a16 in test):" in leak.sentence
     assert (twice.kind, twice.severity, twice.images) == ("duplicate", "hint", ("b", "b/2"))
     assert duplicates(images[::2]) == []

@@ -53,7 +53,8 @@ def test_all_files_without_a_partner_are_named(pairs: Path) -> None:
     (pairs / "labels/plate/._0.png").touch()
     parts, findings = find_originals(pairs)
     assert [item.name for item in parts["images"]] == ["plate/2", "plate/4"]
-    assert all(found.severity == "error" and found.sentence.endswith(".") for found in findings)
+    assert [found.severity for found in findings] == ["error", "error", "hint"]
+    assert findings[1].sentence.startswith(f"2 images without a label image ({pairs}/images/plate/0.png, ")
     images, labels = str(pairs / "images/plate/"), str(pairs / "labels/plate/")
     assert {found.kind: found.images for found in findings} == {
         "twice": (f"{images}/2.png", f"{images}/2.tif"),

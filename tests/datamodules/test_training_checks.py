@@ -92,7 +92,7 @@ def test_images_that_cannot_be_used_are_left_out_of_the_extremes() -> None:
 def test_small_objects() -> None:
     images = known(item("a", 50, 50, (2, 4), (9, 9)), item("b", 50, 50, (1, 7), (2, 3)), item("c", 50, 50))
     kind, names, sentence = only(small_objects(images, View()))
-    assert (kind, names) == ("small-objects", ("b",)) and "less than 8 px, 2 in all" in sentence
+    assert (kind, names) == ("small-objects", ("b",)) and "less than 8 px, which training drops, 2 in all" in sentence
     assert small_objects(images, View(min_area=6)) == []
     # A quarter of each area remains.
     assert only(small_objects(images, View(image_size=(25, 25))))[1] == ("a", "b")
@@ -137,7 +137,7 @@ def test_objects_that_no_anchor_fits() -> None:
     images = known(item("a", 50, 50, (16, 16)), item("b", 50, 50, (16, 16), (8, 8), (16, 8)))
     assert only(unanchored_objects(images, [16], [1.0], View()))[1] == ("b",)
     kind, names, sentence = only(unanchored_objects(images, [8], [1.0], View()))
-    assert (kind, names) == ("anchors", ("a", "b")) and "50% of all, their longer sides 16 to 16 px" in sentence
+    assert (kind, names) == ("anchors", ("a", "b")) and "50% of all objects, their longer sides 16 to 16 px" in sentence
     assert unanchored_objects(images, [8, 16], [1.0], View()) == []
     assert only(unanchored_objects(images, [8], [1.0], View(image_size=(25, 25))))[1] == ("b",)
     # A ratio is height to width.

@@ -11,16 +11,16 @@ WIDTH, HEIGHT = 2 * PANEL + 3 * GAP, PANEL + 2 * LINE + 2 * GAP
 def panels(sheet: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Input and annotation of a cell."""
     row, column = divmod(number, COLUMNS)
-    top, left = row * HEIGHT + GAP + LINE, column * WIDTH + GAP
+    top, left = row * HEIGHT + GAP + 2 * LINE, column * WIDTH + GAP
     right = left + PANEL + GAP
     return sheet[top : top + PANEL, left : left + PANEL], sheet[top : top + PANEL, right : right + PANEL]
 
 
 def lines(sheet: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The lines of text above and below a cell's panels."""
+    """The two lines of text above a cell's panels."""
     row, column = divmod(number, COLUMNS)
-    cell = sheet[row * HEIGHT : (row + 1) * HEIGHT, column * WIDTH : (column + 1) * WIDTH]
-    return cell[: GAP + LINE], cell[GAP + LINE + PANEL :]
+    cell = sheet[row * HEIGHT + GAP : (row + 1) * HEIGHT, column * WIDTH : (column + 1) * WIDTH]
+    return cell[:LINE], cell[LINE : 2 * LINE]
 
 
 def holds(picture: np.ndarray, colour: tuple[int, int, int]) -> bool:
