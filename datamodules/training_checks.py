@@ -83,7 +83,7 @@ def large_objects(images: Sequence[Facts], view: View) -> list[Finding]:
         return []
     height, width = view.crop
     sides = [(facts, objects.sides * view.scale(facts)) for facts, objects in annotated(images)]
-    marked = [(facts, (side > view.crop).any(axis=1)) for facts, side in sides]
+    marked = [(facts, (side / view.crop).max(axis=1) > 1) for facts, side in sides]
     what = f"with objects larger than a crop of {height} x {width} px, {_number(marked):,} in all"
     advice = "training never sees them whole; take larger crops, or make the images smaller."
     return finding("crop", "hint", _any(marked), what, advice)
@@ -92,7 +92,7 @@ def large_objects(images: Sequence[Facts], view: View) -> list[Finding]:
 def shrunk_objects(images: Sequence[Facts], crop_size: Size, margin: float) -> list[Finding]:
     """Objects that lose detail where each is resized to one size, as `datamodules.crops.CropDataModule` does."""
     room = 2 * np.array(crop_size) / (1 + 2 * margin)
-    marked = [(facts, (objects.sides > room).any(axis=1)) for facts, objects in annotated(images)]
+    marked = [(facts, (objects.sides / room).max(axis=1) > 1) for facts, objects in annotated(images)]
     what = (
         f"with objects of which a crop of {crop_size[0]} x {crop_size[1]} px shows less than every other pixel, "
         f"{_share(marked):.0%} of all objects"
