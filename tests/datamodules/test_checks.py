@@ -42,12 +42,17 @@ def test_a_good_data_set_has_no_finding() -> None:
 
 
 def test_refusals_are_gathered_by_cause() -> None:
-    refused = [Facts("train", f"{k}.png", "", Refusal(f"{k}.png is cut short: copy it.", "a:1")) for k in range(6)]
+    refused = [
+        Facts("train", f"{k}.png", f"{k}.tif", Refusal(f"{k}.png is cut short: copy it.", "a:1")) for k in range(6)
+    ]
     other = Facts("train", "x.png", "", Refusal("x.png is a colour image: save it.", "b:2"))
     first, second = find([*refused, other, known("good")])
     assert first.sentence == "0.png is cut short: copy it; so it is with 5 more (1.png, 2.png, 3.png and 2 more)."
     assert first.images == tuple(f"{k}.png" for k in range(6)) and first.severity == "error"
     assert second.sentence == "x.png is a colour image: save it."
+    # Of the two files that the sentences are about.
+    labels = [replace(facts, refusal=Refusal(f"{facts.labels} is empty: copy it.", "c:3")) for facts in refused[:2]]
+    assert find(labels)[0].sentence == "0.tif is empty: copy it; so it is with 1 more (1.tif)."
 
 
 def test_other_sizes() -> None:
@@ -108,7 +113,7 @@ def test_empty_label_images() -> None:
     assert only([known("a"), known("b", nothing)])[::3] == ("empty", ("b",))
     assert only([known("a"), known("b", nothing)])[1] == "hint"
     kind, severity, sentence, _ = only([known("a", nothing), known("b", nothing)])
-    assert (kind, severity) == ("empty", "error") and "no other does" in sentence
+    assert (kind, severity) == ("empty", "error") and "no other has one" in sentence
     assert find([known("a", None)]) == []
 
 
