@@ -42,13 +42,14 @@ def check(args: list[str]) -> int:
     configs = [arg for config in options.config or () for arg in ("--config", config)]
     if not configs and (len(rest) != 1 or rest[0].startswith("-")):
         parser.error("name one folder, or a config with --config")
-    subject = of_config([*configs, *rest]) if configs else of_folder(Path(rest[0]))
-    items = [item for part in subject.parts.values() for item in part]
     try:
+        subject = of_config([*configs, *rest]) if configs else of_folder(Path(rest[0]))
+        items = [item for part in subject.parts.values() for item in part]
         images = list(tracked(survey(subject.parts, subject.normalization), len(items), "Reading"))
         findings = find(subject, images)
         print(summary(images))
-        print("\n".join(f"{found.severity}: {found.sentence}" for found in findings))
+        for found in findings:
+            print(f"{found.severity}: {found.sentence}")
         with writing_to(options.out):
             options.out.mkdir(parents=True, exist_ok=True)
             _write_sheet(options.out / "contact-sheet.png", dict(zip(images, items, strict=True)), findings)
