@@ -9,6 +9,7 @@ from datamodules.sample import DataError
 COMMANDS = {
     "check": "cli.check",
     "compare": "cli.compare",
+    "convert": "cli.convert",
     "export": "cli.export",
     "figure": "cli.figure",
     "results": "cli.results",

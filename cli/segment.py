@@ -1,13 +1,11 @@
 """``python -m cli segment``: finds the objects of any images by a trained model and writes every format asked for."""
 
 import argparse
-import json
 import math
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,18 +13,15 @@ import numpy as np
 import tifffile
 import torch
 from numpy.typing import NDArray
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cli.batch import INTERRUPTED, Tally, progress, resumes
 from cli.inputs import find_images
-from cli.results_page import duration
 from datamodules.pages import Pages, open_pages
 from datamodules.sample import DataError
 from karyon.model import DEFAULT as DEFAULT_MODEL
 from karyon.model import Model, load_model
-from lightning_modules.formats.folder import DEFAULT, Format, ResultFolder, write_whole, writing_to
+from lightning_modules.formats.folder import DEFAULT, Format, ResultFolder, writing_to
 from lightning_modules.instances import Prediction
-
-INTERRUPTED = 130  # as shells say it
 
 
 def segment(args: list[str]) -> int:
@@ -52,14 +47,14 @@ def segment(args: list[str]) -> int:
         with closing(results):
             work = Work(model, results, options.channel, options.diameter)
             try:
-                with _progress(len(images)) as report:
+                with progress("Segmenting", len(images)) as report:
                     for name, path in images.items():
                         report(name, work.do(name, path))
             except KeyboardInterrupt:
                 print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
                 return INTERRUPTED
         results.join()
-    return work.summary()
+    return work.tally.summary()
 
 
 class Work:
@@ -76,14 +71,12 @@ class Work:
         self, model: Model, results: ResultFolder, channel: int | None, diameter: float | Literal["auto"] | None
     ) -> None:
         self.model, self.results, self.channel, self.diameter = model, results, channel, diameter
-        self.failed: dict[Path, str] = {}
-        self.segmented = self.skipped = 0
-        self.start = time.monotonic()
+        self.tally = Tally("segmented")
 
     def do(self, name: str, path: Path) -> str:
         """Segments a file, or says why not; returns what there is to say of it."""
         if name in self.results.complete:
-            self.skipped += 1
+            self.tally.skipped += 1
             return "done before"
         try:
             pages = open_pages(path, self.channel)
@@ -96,15 +89,14 @@ class Work:
             reason = "it needs more memory than there is: cut it into parts, or take --device cpu."
         else:
             found = [count for count in objects if count is not None]
-            self.segmented += bool(found)
-            self.skipped += not found
+            self.tally.done += bool(found)
+            self.tally.skipped += not found
             return (
                 f"{sum(found):,} objects" + (f" on {len(found)} pages" if pages.shape else "")
                 if found
                 else "done before"
             )
-        self.failed[path] = reason.removeprefix(f"{path}: ")
-        return f"failed: {self.failed[path]}"
+        return self.tally.fail(path, reason)
 
     def _page(self, name: str, path: str, pages: Pages, page: int) -> int | None:
         """Segments an image of a file; None where it was done before."""
@@ -116,14 +108,6 @@ class Work:
         number = page + 1 if pages.shape else 0
         self.results.write(Prediction(title, image.shape[:2], None, instances, number), image)
         return len(instances)
-
-    def summary(self) -> int:
-        """Prints how it went; returns the exit code."""
-        spent = time.monotonic() - self.start
-        print(f"{self.segmented} segmented, {self.skipped} done before, {len(self.failed)} failed; {duration(spent)}.")
-        for path, reason in self.failed.items():
-            print(f"  {path}: {reason.removeprefix(f'{path} ')}", file=sys.stderr)
-        return 1 if self.failed else 0
 
 
 def page_name(name: str, pages: Pages, page: int) -> str:
@@ -180,51 +164,9 @@ def _same_settings(options: argparse.Namespace, model: Model) -> bool:
         **{key: getattr(options, key) for key in ("channel", "diameter", "tta", "formats")},
     }
     path = options.out / "segment.json"
-    if path.exists() and not options.overwrite:
-        try:
-            earlier = json.loads(path.read_text())
-        except ValueError:
-            earlier = {}
-        if differing := sorted(key for key in settings if earlier.get(key) != settings[key]):
-            raise DataError(
-                f"{options.out} holds results of other options ({', '.join(differing)}): choose another --out, or "
-                "--overwrite them."
-            )
-        return True
-    write_whole(path, (json.dumps(settings, indent=1) + "\n").encode())
-    return False
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str, str], None]]:
-    """Tells how far it is and how long it will take: a bar on a terminal, a line a file elsewhere.
-
-    Yields:
-        takes a file that is done with, and what has become of it.
-    """
-    if sys.stdout.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as bar:
-            task = bar.add_task("Segmenting", total=total)
-
-            def advance(name: str, what: str) -> None:
-                bar.advance(task)
-                if what.startswith("failed"):
-                    bar.console.print(f"{name}: {what}", markup=False, highlight=False)
-
-            yield advance
-        return
-    start = time.monotonic()
-    done = 0
-
-    def line(name: str, what: str) -> None:
-        nonlocal done
-        done += 1
-        spent = time.monotonic() - start
-        left = duration(spent / done * (total - done))
-        print(f"[{done}/{total}] {name}: {what}  {duration(spent)} spent, about {left} left", flush=True)
-
-    yield line
+    if options.overwrite:
+        path.unlink(missing_ok=True)
+    return resumes(path, settings, "choose another --out, or --overwrite them")
 
 
 def _diameter(text: str) -> float | str:

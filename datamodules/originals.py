@@ -7,12 +7,17 @@ from pathlib import Path
 from datamodules.base import Item
 from datamodules.checks import Finding, Severity, counted, named
 from datamodules.dsb2018 import read_masks, read_solution
-from datamodules.folder import LABEL_SUFFIXES, files_by_name, pair_item
-from datamodules.reading import IMAGE_SUFFIXES, Pixels
-from datamodules.sample import DataError
+from datamodules.layouts.files import files_by_name
+from datamodules.layouts.known import find_layout, matching_layouts
+from datamodules.layouts.label_folders import LABEL_SUFFIXES
+from datamodules.layouts.protocol import Layout
+from datamodules.reading import IMAGE_SUFFIXES, Pixels, read_image, read_labels
+from datamodules.sample import DataError, LabelImage
 from datamodules.sources import Entry, Folder, SolutionTable, Source, open_source, read_entry_image, scan_layout
 
 ARCHIVES = ("stage1_train", "stage1_test")
+# Those of other tools, which their own readers know.
+OTHERS = {"stardist", "cellpose", "coco", "qupath"}
 
 Parts = dict[str, list[Item]]
 
@@ -21,7 +26,7 @@ def find_originals(root: Path) -> tuple[Parts, list[Finding]]:
     """The images of a folder.
 
     Args:
-        root: with ``images`` and ``labels``, as `datamodules.folder.FolderDataModule` takes it; or in the layout of
+        root: in any layout that `datamodules.folder.FolderDataModule` takes; or in that of
             `datamodules.dsb2018.DSB2018DataModule`, as a whole or one extracted archive of it.
 
     Returns:
@@ -32,6 +37,8 @@ def find_originals(root: Path) -> tuple[Parts, list[Finding]]:
     """
     if not root.is_dir():
         raise DataError(f"There is no folder {root}: name one with images and labels, or a config with --config.")
+    if OTHERS & matching_layouts(root).keys():
+        return _annotated(find_layout(root), root)
     if (root / "images").is_dir():
         return _pairs(root)
     try:
@@ -42,10 +49,18 @@ def find_originals(root: Path) -> tuple[Parts, list[Finding]]:
         sources = {root.name: Folder(root)}
     if not sources:
         raise DataError(
-            f"{root} is in no layout that can be checked as it lies: expected images/ and labels/, or the Data Science "
-            "Bowl's stage1_train; for any other data set give a config of its data module with --config."
+            f"{root} is in no layout that can be checked as it lies: expected images/ and labels/, the Data Science "
+            f"Bowl's stage1_train, or one of {', '.join(sorted(OTHERS))}; for any other data set give a config of its "
+            "data module with --config."
         )
     return _entries(root, sources)
+
+
+def _annotated(layout: Layout, root: Path) -> tuple[Parts, list[Finding]]:
+    images = layout.images(root)
+    findings = [Finding("refused", "error", image.problem, (str(image.file),)) for image in images if image.problem]
+    items = [Item(image.name, "", image.read, (image.file,)) for image in images if not image.problem]
+    return {"images": items}, findings
 
 
 def _pairs(root: Path) -> tuple[Parts, list[Finding]]:
@@ -64,8 +79,13 @@ def _pairs(root: Path) -> tuple[Parts, list[Finding]]:
         *_on_files("no-labels", "error", "image", lacking, "without a label image", missing),
         *_on_files("no-image", "hint", "label image", unused, "without an image", f"put it into {root / 'images'}."),
     ]
-    items = [pair_item(name, paths[0], labels[name][0]) for name, paths in images.items() if name in labels]
+    both = {name: (paths[0], labels[name][0]) for name, paths in images.items() if name in labels}
+    items = [Item(name, "", partial(_read_pair, *paths), paths) for name, paths in both.items()]
     return {"images": items}, findings
+
+
+def _read_pair(image: Path, labels: Path) -> tuple[Pixels, LabelImage]:
+    return read_image(image), read_labels(labels)
 
 
 def _on_files(kind: str, severity: Severity, noun: str, paths: Sequence[Path], what: str, advice: str) -> list[Finding]:

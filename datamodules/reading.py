@@ -166,20 +166,33 @@ def read_labels(path: Path) -> LabelImage:
     Raises:
         DataError: the file is damaged, in colour, not of whole numbers from 0, or a binary mask.
     """
-    labels = read_image(path)
-    if labels.ndim == 3:
-        raise DataError(f"{path} is a colour image, not a label image: save one number for each object in one channel.")
+    return check_labels(read_image(path), str(path))
+
+
+def check_labels(labels: Pixels, name: str) -> LabelImage:
+    """What `read_labels` says of an array; ``name`` is what to call it in an error."""
+    if labels.ndim != 2:
+        raise DataError(f"{name} is a colour image, not a label image: save one number for each object in one channel.")
     if not np.array_equal(labels, np.floor(labels)) or labels.min() < 0 or labels.max() >= 2**31:
-        raise DataError(f"{path} holds values that are no object numbers: expected whole numbers, 0 for background.")
+        raise DataError(f"{name} holds values that are no object numbers: expected whole numbers, 0 for background.")
     labels = labels.astype(np.int32)
     if labels.max() > 0 and len(np.unique(labels)) == 2:
         regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[0] - 1
         if regions > 1:
             raise DataError(
-                f"{path} is a binary mask, not a label image: its one value {labels.max()} covers {regions} separate "
+                f"{name} is a binary mask, not a label image: its one value {labels.max()} covers {regions} separate "
                 "regions; give every object a number of its own (skimage.measure.label does)."
             )
     return labels
+
+
+def check_size(name: str, pixels: Pixels, labels: LabelImage) -> None:
+    """Raises a `DataError` where a label image has another size than its image."""
+    if labels.shape != pixels.shape[:2]:
+        raise DataError(
+            f"{name}: the label image is {labels.shape[0]} x {labels.shape[1]} px, the image "
+            f"{pixels.shape[0]} x {pixels.shape[1]}: export them at one size."
+        )
 
 
 def read_cached(path: Path) -> Pixels:

@@ -11,7 +11,7 @@ import torch
 from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
-from datamodules.reading import Pixels
+from datamodules.reading import Pixels, check_size
 from datamodules.sample import DataError, LabelImage, Sample, relabel
 
 Image = NDArray[np.float32]
@@ -108,11 +108,8 @@ class Preparation:
         Raises:
             DataError: the label image has another size, the pixels cannot be normalised, or a crop is larger.
         """
-        if labels is not None and labels.shape != pixels.shape[:2]:
-            raise DataError(
-                f"{name}: the label image is {labels.shape[0]} x {labels.shape[1]} px, the image "
-                f"{pixels.shape[0]} x {pixels.shape[1]}: export them at one size."
-            )
+        if labels is not None:
+            check_size(name, pixels, labels)
         try:
             image = to_channels(self.normalization(pixels), self.channels)
         except DataError as error:

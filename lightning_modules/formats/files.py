@@ -6,7 +6,7 @@ In each format an object carries the id that it has in the label image.
 import io
 import json
 import zipfile
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,16 +14,15 @@ import tifffile
 from numpy.typing import NDArray
 from roifile import ROI_TYPE, ImagejRoi
 
-from datamodules.sample import object_runs
+from datamodules.sample import LabelImage, object_runs
 from lightning_modules.formats.outlines import Polygon, outlines
 from lightning_modules.instances import Prediction
-from lightning_modules.overlay import Picture, side_by_side
+from lightning_modules.overlay import side_by_side
 
 
-def label_tiff(prediction: Prediction) -> bytes:
-    """A label image as TIFF: 16 bit, or 32 bit above 65,535 objects."""
-    labels = prediction.instances.labels.numpy()
-    labels = labels.astype(np.uint16 if len(prediction.instances) < 2**16 else np.uint32)
+def label_tiff(labels: LabelImage) -> bytes:
+    """A label image as TIFF: 16 bit, or 32 bit where an id is above 65,535."""
+    labels = labels.astype(np.uint16 if labels.max(initial=0) < 2**16 else np.uint32)
     file = io.BytesIO()
     tifffile.imwrite(file, labels, compression="zlib", photometric="minisblack", metadata=None)
     return file.getvalue()
@@ -34,9 +33,9 @@ def overlay_png(prediction: Prediction, source: NDArray[Any]) -> bytes:
     return png(side_by_side(source, prediction.instances.labels.numpy()))
 
 
-def png(picture: Picture) -> bytes:
-    """An RGB picture as PNG."""
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+def png(pixels: NDArray[Any]) -> bytes:
+    """Pixels (H, W) or (H, W, 3 RGB) of 8 or 16 bit as PNG."""
+    return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels)[1].tobytes()
 
 
 def roi_zip(prediction: Prediction) -> bytes:
@@ -74,8 +73,8 @@ def _roi(polygons: list[Polygon], box: list[int]) -> ImagejRoi:
     )
 
 
-def geojson(prediction: Prediction) -> bytes:
-    """QuPath's objects: a detection for each object, named by its id, with its score as a measurement."""
+def geojson(prediction: Prediction, kind: Literal["detection", "annotation"] = "detection") -> bytes:
+    """QuPath's objects, each named by its id, with its score as a measurement; annotations can be edited there."""
     features = []
     scores = prediction.instances.scores.tolist()
     for number, (polygons, score) in enumerate(
@@ -89,7 +88,7 @@ def geojson(prediction: Prediction) -> bytes:
             "plane": {"c": -1, "z": max(prediction.page - 1, 0), "t": 0},
         }
         properties = {
-            "objectType": "detection",
+            "objectType": kind,
             "name": str(number),
             "measurements": {"id": number, "score": round(score, 4)},
         }

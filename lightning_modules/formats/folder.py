@@ -21,7 +21,7 @@ Format = Literal["labels", "overlays", "rois", "geojson", "coco", "objects", "ru
 DEFAULT: tuple[Format, ...] = ("labels", "overlays", "objects", "run_lengths")
 
 FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
-    "labels": (".tif", lambda prediction, source: label_tiff(prediction)),
+    "labels": (".tif", lambda prediction, source: label_tiff(prediction.instances.labels.numpy())),
     "overlays": (".png", overlay_png),
     "rois": (".zip", lambda prediction, source: roi_zip(prediction)),
     "geojson": (".geojson", lambda prediction, source: geojson(prediction)),

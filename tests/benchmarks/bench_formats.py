@@ -35,7 +35,7 @@ def main() -> None:
     prediction = Prediction("bench", labels.shape, None, Instances.from_labels(torch.from_numpy(labels)))
     source = np.random.default_rng(1).integers(0, 65536, labels.shape, dtype=np.uint16)
     work: dict[str, Callable[[], object]] = {
-        "label TIFF": lambda: files.label_tiff(prediction),
+        "label TIFF": lambda: files.label_tiff(prediction.instances.labels.numpy()),
         "overlay PNG": lambda: files.overlay_png(prediction, source),
         "ROI zip": lambda: files.roi_zip(prediction),
         "GeoJSON": lambda: files.geojson(prediction),

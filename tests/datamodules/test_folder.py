@@ -234,7 +234,7 @@ def overwrite(root: Path, image: np.ndarray, labels: np.ndarray) -> FolderDataMo
 @pytest.mark.parametrize(
     ("image", "labels", "sentence"),
     [
-        (GREY8, LABELS[:10], ("0:", "10 x 30 px", "20 x 30", "one size")),
+        (GREY8, LABELS[:10], ("0.tif:", "10 x 30 px", "20 x 30", "one size")),
         (FLOAT * 2, LABELS, ("0:", "outside [0, 1]", "PercentileNormalize")),
         (FLOAT * np.float32(np.nan), LABELS, ("0:", "not finite", "repair or remove")),
         (GREY8, (LABELS > 0).astype(np.uint8) * 255, ("labels/0.tif", "binary mask", "2 separate")),

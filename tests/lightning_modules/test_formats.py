@@ -131,7 +131,7 @@ def test_coco_masks_are_the_objects(tmp_path_factory, labels):
 @given(LABELS)
 @settings(max_examples=50)
 def test_label_tiff_and_run_lengths_give_the_labels_back(labels):
-    assert (tifffile.imread(io.BytesIO(files.label_tiff(prediction(labels)))) == labels).all()
+    assert (tifffile.imread(io.BytesIO(files.label_tiff(labels))) == labels).all()
     rows = list(tables.run_length_rows(prediction(labels)))
     decoded = np.zeros(labels.size, np.int64)
     for number, (_, code) in enumerate(rows, start=1):
