@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from cli.batch import INTERRUPTED, Tally, progress, resumes
 from cli.layouts import WRITERS, LayoutWriter
 from datamodules.layouts.known import LAYOUTS, find_layout
@@ -69,7 +71,7 @@ def convert_image(image: AnnotatedImage, writer: LayoutWriter, folder: Path, tal
     except MemoryError:
         return tally.fail(image.file, "it needs more memory than there is.")
     tally.done += 1
-    return f"{labels.shape[0]} x {labels.shape[1]} px"
+    return f"{len(np.unique(labels[labels > 0])):,} objects"
 
 
 def _check_place(source: Path, folder: Path) -> None:

@@ -40,13 +40,7 @@ class Cellpose:
     """
 
     def matches(self, root: Path) -> bool:
-        return any(
-            sibling.stem in (base, base + IMG) and sibling.suffix.lower() in IMAGE_SUFFIXES
-            for ending in (*MASKS, SEG)
-            for path in root.rglob(f"*{ending}")
-            for base in (path.name.removesuffix(ending),)
-            for sibling in path.parent.iterdir()
-        )
+        return any(_has_image(path) for path in root.rglob("*") if path.name.endswith((*MASKS, SEG)))
 
     def images(self, root: Path) -> list[AnnotatedImage]:
         images = []
@@ -61,6 +55,12 @@ class Cellpose:
         if not images:
             raise DataError(f"{root} holds no image with masks beside it: expected a.tif and a_masks.tif, for example.")
         return images
+
+
+def _has_image(masks: Path) -> bool:
+    bases = [masks.name.removesuffix(ending) for ending in (*MASKS, SEG) if masks.name.endswith(ending)]
+    stems = {f"{base}{tail}" for base in bases for tail in ("", IMG)}
+    return any(path.stem in stems and path.suffix.lower() in IMAGE_SUFFIXES for path in masks.parent.iterdir())
 
 
 class _Arrays(pickle.Unpickler):
