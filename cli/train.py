@@ -20,12 +20,16 @@ from rich.table import Table
 
 from cli.knobs import store_knobs, stored_knobs
 from cli.runs import Trained, checkpoint_arguments, find_checkpoint, settle_trained, unused
+from cli.tracking import log_run, settle_tracking
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
+from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
 from lightning_modules.callbacks.run_record import RunRecord, run_folder
+from lightning_modules.callbacks.sample_pictures import SamplePictures
+from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.stage_bounds import BoundingTrainer
 from lightning_modules.trained import check_fits
 
@@ -54,9 +58,7 @@ class SaveConfig(SaveConfigCallback):
     """Keeps the resolved config in the run's folder, and hands it to the loggers after the first (W&B, TensorBoard)."""
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        for logger in trainer.loggers[1:]:
-            logger.log_hyperparams(config)
+        log_run(trainer, yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
 
 
 class KaryonCLI(LightningCLI):
@@ -109,6 +111,7 @@ class KaryonCLI(LightningCLI):
         # only where a new best was saved, so that going on from it would repeat, and forget, all epochs since.
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(EvaluationOverlays, "overlays")
+        parser.add_lightning_class_args(SamplePictures, "samples")
         parser.add_lightning_class_args(PredictionWriter, "writer")
         parser.set_defaults(
             {
@@ -130,25 +133,27 @@ class KaryonCLI(LightningCLI):
         """Settles which checkpoint is meant and where the run's files go, before anything slow happens."""
         config = self.config[self.subcommand]
         self.version: int | str | None = None
+        folder: Path | None = None
         if self.subcommand in EVALUATIONS:
             # Nothing is saved here, so it does not matter that another folder's best score is forgotten.
             warnings.filterwarnings("ignore", message="The dirpath has changed")
             # What a checkpoint calls its weights are the averaged ones already.
             warnings.filterwarnings("ignore", message=".*loading a checkpoint outside the 'fit' stage")
-            self.log_dir = config.out or self.trained.folder / self.subcommand
+            folder = self.trained.folder
+            self.log_dir = config.out or folder / self.subcommand
         elif config.ckpt_path == "last":
-            self._resume_last(config)
+            folder = self._resume_last(config)
         elif config.ckpt_path == "best":
             raise DataError("fit goes on from a run's last state: give --ckpt_path last, or a file.")
-        offline_without_account()
+        settle_tracking(config, folder)
 
-    def _resume_last(self, config: Any) -> None:
-        """Goes on in the folder of the newest run, keeping the metrics written so far."""
+    def _resume_last(self, config: Any) -> Path | None:
+        """Goes on in the folder of the newest run, which it returns, keeping the metrics written so far."""
         last = find_checkpoint(config.runs_dir, config.name, "last")
         if last is None:
             print(f"Nothing to resume in {config.runs_dir / config.name}: starting from the beginning.")
             config.ckpt_path = None
-            return
+            return None
         print(f"Resuming {last}.")
         config.ckpt_path, self.version = str(last), run_folder(last).name
         metrics = run_folder(last) / "metrics.csv"
@@ -156,6 +161,7 @@ class KaryonCLI(LightningCLI):
         if metrics.exists():
             metrics.rename(unused(run_folder(last) / "metrics-before-resume.csv"))
         self.save_config_kwargs = {"config_filename": unused(run_folder(last) / "config.yaml").name}
+        return run_folder(last)
 
     def instantiate_classes(self) -> None:
         with in_one_sentence():
@@ -172,7 +178,8 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(config.runs_dir, name=config.name, version=self.version)
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
-        callbacks = [*(config.trainer.callbacks or []), RunRecord(), EpochLines()]
+        own = [RunRecord(), TrainingFigures(), EpochLines(), ResultLog()]
+        callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
         trainer = super().instantiate_trainer(
@@ -265,14 +272,3 @@ def with_config(args: list[str], config: str) -> list[str]:
 def show(table: Table) -> None:
     """Prints a table, in a log file at its full width."""
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def offline_without_account() -> None:
-    """Makes W&B keep its runs on disk where nobody is logged in: it would ask, or wait for minutes."""
-    if "WANDB_API_KEY" not in os.environ and not _netrc_names("api.wandb.ai"):
-        os.environ.setdefault("WANDB_MODE", "offline")
-
-
-def _netrc_names(host: str) -> bool:
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return path.is_file() and host in path.read_text()

@@ -13,6 +13,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 LAYERS = {
     "networks": 0,
     "losses": 0,
+    "wandb_logger": 0,
     "instances": 0,
     "detections": 0,
     "symmetry": 0,

@@ -23,6 +23,8 @@ class EpochLines(Callback):
         for key in ("train/loss_epoch", "val/loss", "val/accuracy", "val/miou", "val/dsb_score"):
             if key in trainer.callback_metrics:
                 parts.append(f"{key.removesuffix('_epoch')} {float(trainer.callback_metrics[key]):.4f}")
+        if (rate := trainer.callback_metrics.get("train/images_per_second")) is not None:
+            parts.append(f"{float(rate):.1f} images/s")
         parts.append(f"{_clock(spent)} spent")
         if trainer.max_epochs and trainer.max_epochs > 0:
             left = spent / (done - self.first_epoch) * (trainer.max_epochs - done)

@@ -23,6 +23,31 @@ MEMBRANE_ROWS = {
 }
 # Only of detectors, and for all images at once.
 DETECTION_ROWS = {"box mAP": "box_map", "box AP (IoU 0.5)": "box_map50", "mask mAP": "mask_map"}
+# The last two rows.
+COUNTS = {"objects found": "objects_found", "true objects": "objects_true"}
+
+
+def result_rows(metrics: Mapping[str, Tensor], stage: str) -> tuple[list[str], list[tuple[str, list[float]]]]:
+    """The main metrics, of all images and of each image type.
+
+    Args:
+        metrics: keys ``<stage>/<metric>`` and ``<stage>/<metric>/<image type>``.
+        stage: ``val`` or ``test``.
+
+    Returns:
+        the columns' headings, and of each row its title and its values, of which those of all images at once have one.
+    """
+    score = f"{stage}/dsb_score/"
+    kinds = sorted(key.removeprefix(score) for key in metrics if key.startswith(score))
+    kinds = kinds if len(kinds) > 1 else []
+    suffixes = ["", *(f"/{kind}" for kind in kinds)]
+    detection = {title: key for title, key in DETECTION_ROWS.items() if f"{stage}/{key}" in metrics}
+    rows = [(title, [float(metrics[f"{stage}/{key}"])]) for title, key in detection.items()]
+    others = ROWS | (MEMBRANE_ROWS if f"{stage}/v_rand" in metrics else {}) | COUNTS
+    rows += [
+        (title, [float(metrics[f"{stage}/{key}{suffix}"]) for suffix in suffixes]) for title, key in others.items()
+    ]
+    return ["all images", *kinds], rows
 
 
 def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
@@ -32,25 +57,15 @@ def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:
         metrics: keys ``<stage>/<metric>`` and ``<stage>/<metric>/<image type>``.
         stage: ``val`` or ``test``.
     """
-    score = f"{stage}/dsb_score/"
-    kinds = sorted(key.removeprefix(score) for key in metrics if key.startswith(score))
-    kinds = kinds if len(kinds) > 1 else []
+    headings, rows = result_rows(metrics, stage)
     table = Table(title=f"Results ({stage})")
     table.add_column("")
-    for heading in ("all images", *kinds):
+    for heading in headings:
         table.add_column(heading, justify="right")
-    suffixes = ["", *(f"/{kind}" for kind in kinds)]
-    rows = ROWS | MEMBRANE_ROWS if f"{stage}/v_rand" in metrics else ROWS
-    for title, key in DETECTION_ROWS.items():
-        if f"{stage}/{key}" in metrics:
-            table.add_row(title, f"{float(metrics[f'{stage}/{key}']):.4f}")
-    for title, key in rows.items():
-        table.add_row(title, *(f"{float(metrics[f'{stage}/{key}{suffix}']):.4f}" for suffix in suffixes))
-    counts = [
-        f"{int(metrics[f'{stage}/objects_found{suffix}'])} / {int(metrics[f'{stage}/objects_true{suffix}'])}"
-        for suffix in suffixes
-    ]
-    table.add_row("objects found / true", *counts)
+    *scores, (_, found), (_, true) = rows
+    for title, values in scores:
+        table.add_row(title, *(f"{value:.4f}" for value in values))
+    table.add_row("objects found / true", *(f"{int(f)} / {int(t)}" for f, t in zip(found, true, strict=True)))
     return table
 
 

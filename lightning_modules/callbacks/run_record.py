@@ -55,9 +55,12 @@ class RunRecord(Callback):
                 )
 
     def _write_fit(self, trainer: Trainer, pl_module: LightningModule, interrupted: bool) -> None:
+        rate = trainer.callback_metrics.get("train/images_per_second")
         record = {
             "fit": {
                 **self._provenance(trainer),
+                # Of the last epoch that was finished.
+                **({} if rate is None else {"images_per_second": round(float(rate), 2)}),
                 "model": type(pl_module).__name__,
                 "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
                 "epochs": trainer.current_epoch,
