@@ -14,6 +14,7 @@ COMMANDS = {
     "figure": "cli.figure",
     "results": "cli.results",
     "segment": "cli.segment",
+    "sweep": "cli.sweep",
 }
 
 

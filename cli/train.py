@@ -133,19 +133,18 @@ class KaryonCLI(LightningCLI):
         """Settles which checkpoint is meant and where the run's files go, before anything slow happens."""
         config = self.config[self.subcommand]
         self.version: int | str | None = None
-        folder: Path | None = None
+        resumed: Path | None = None
         if self.subcommand in EVALUATIONS:
             # Nothing is saved here, so it does not matter that another folder's best score is forgotten.
             warnings.filterwarnings("ignore", message="The dirpath has changed")
             # What a checkpoint calls its weights are the averaged ones already.
             warnings.filterwarnings("ignore", message=".*loading a checkpoint outside the 'fit' stage")
-            folder = self.trained.folder
-            self.log_dir = config.out or folder / self.subcommand
+            self.log_dir = config.out or self.trained.folder / self.subcommand
         elif config.ckpt_path == "last":
-            folder = self._resume_last(config)
+            resumed = self._resume_last(config)
         elif config.ckpt_path == "best":
             raise DataError("fit goes on from a run's last state: give --ckpt_path last, or a file.")
-        settle_tracking(config, folder)
+        settle_tracking(config, self.subcommand, resumed)
 
     def _resume_last(self, config: Any) -> Path | None:
         """Goes on in the folder of the newest run, which it returns, keeping the metrics written so far."""

@@ -71,12 +71,16 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
 
     def type_in(*args: object) -> int:
         monkeypatch.setattr(sys, "argv", ["cli", *map(str, args)])
+        # Of W&B's run, set by the command before, which would have been a process of its own.
+        for name in ("DATA_DIR", "JOB_TYPE", "NAME", "RUN_GROUP", "RUN_ID"):
+            monkeypatch.delenv(f"WANDB_{name}", raising=False)
         return main()
 
     yield type_in
-    # A run of W&B ends with its process; here the next test would go on with it.
+    # W&B's service ends with a process; here it would go on, in this test's folder.
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()
+        sys.modules["wandb"].teardown()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Every YAML under configs/ is run by the real command line; a new one is tested by lying there."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -50,10 +51,13 @@ def test_a_saved_config_repeats_its_run(run: Run, small: Small, tmp_path: Path) 
     assert run("fit", *small(config), "--test_after_fit", "false") == 0
     saved = tmp_path / "runs" / "quickstart" / "version_0" / "config.yaml"
     assert run("fit", "--config", saved) == 0
-    first, second = (
-        (tmp_path / "runs" / "quickstart" / f"version_{version}" / "metrics.csv").read_text() for version in (0, 1)
-    )
-    assert first == second
+    runs = [[], []]
+    for version, rows in enumerate(runs):
+        with (tmp_path / "runs" / "quickstart" / f"version_{version}" / "metrics.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                # All but what the machine was doing meanwhile.
+                rows.append({key: row[key] for key in row if not key.endswith("_per_second") and "system/" not in key})
+    assert runs[0] == runs[1] != []
 
 
 def test_a_detector_is_debugged_by_the_same_additions(run: Run, small: Small, tmp_path: Path) -> None:
