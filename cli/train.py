@@ -144,7 +144,7 @@ class KaryonCLI(LightningCLI):
             resumed = self._resume_last(config)
         elif config.ckpt_path == "best":
             raise DataError("fit goes on from a run's last state: give --ckpt_path last, or a file.")
-        settle_tracking(config, self.subcommand, resumed)
+        settle_tracking(config, str(self.subcommand), resumed)
 
     def _resume_last(self, config: Any) -> Path | None:
         """Goes on in the folder of the newest run, which it returns, keeping the metrics written so far."""
