@@ -1,5 +1,6 @@
 """``python -m cli COMMAND``: trains, tests and applies Karyon's models."""
 
+import errno
 import importlib
 import sys
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "segment": "cli.segment",
     "sweep": "cli.sweep",
 }
+TERMINATED = 128 + 15  # as shells say it
 
 
 def main() -> int:
@@ -24,13 +26,29 @@ def main() -> int:
         if (command := sys.argv[1] if len(sys.argv) > 1 else "") in COMMANDS:
             code = getattr(importlib.import_module(COMMANDS[command]), command)(sys.argv[2:])
             return code or 0
+        from lightning.pytorch.utilities.exceptions import SIGTERMException
+
         from cli.train import KaryonCLI
 
-        KaryonCLI()
+        try:
+            KaryonCLI()
+        except SIGTERMException:
+            # A SystemExit that would end this with a code of 0, as if the training were done.
+            return TERMINATED
     except DataError as error:
         # A data loader's worker wraps the message into its traceback; the sentence is the last line.
         sentence = str(error).splitlines()[-1].removeprefix("datamodules.sample.DataError: ")
         print(f"error: {sentence}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        name = error.filename or "A file"
+        print(
+            f"error: {name} cannot be written ({error.strerror}): free space; a training then goes on with --ckpt_path "
+            "last.",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cli.batch import INTERRUPTED, Tally, progress, resumes
 from cli.inputs import find_images
+from cli.shards import WHOLE, Shard
 from datamodules.pages import Pages, open_pages
 from datamodules.sample import DataError
 from karyon.model import DEFAULT as DEFAULT_MODEL
@@ -37,13 +38,13 @@ def segment(args: list[str]) -> int:
         DataError: nothing can be done: no image, no model, no place to write to.
     """
     options = _parser().parse_args(args)
-    images = find_images(options.paths, options.out)
+    images = options.shard.of(find_images(options.paths, options.out))
     model = load_model(options.model, options.device, options.tta)
     print(f"{len(images)} files; model {model.card.name} on {model.device}; results in {options.out}", flush=True)
     with writing_to(options.out):
         options.out.mkdir(parents=True, exist_ok=True)
-        resume = _same_settings(options, model)
-        results = ResultFolder(options.out, options.formats, resume=resume, stem=lambda name: name)
+        resume = options.shard.decide_once(options.out, lambda: _same_settings(options, model))
+        results = options.shard.open_results(options.out, options.formats, resume)
         with closing(results):
             work = Work(model, results, options.channel, options.diameter)
             try:
@@ -53,7 +54,8 @@ def segment(args: list[str]) -> int:
             except KeyboardInterrupt:
                 print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
                 return INTERRUPTED
-        results.join()
+        if options.shard == WHOLE:
+            results.join()
     return work.tally.summary()
 
 
@@ -158,6 +160,8 @@ def _same_settings(options: argparse.Namespace, model: Model) -> bool:
     Raises:
         DataError: it was made with others.
     """
+    if options.overwrite and options.shard != WHOLE:
+        raise DataError("Shards go on with what others have done: remove the folder of --out, without --overwrite.")
     settings = {
         "model": model.card.name,
         "weights_sha256": model.card.weights["sha256"],
@@ -203,5 +207,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tta", action="store_true", help="average over rotations and flips; eight times the work")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument(
+        "--shard",
+        type=Shard.parse,
+        default=WHOLE,
+        metavar="K/N",
+        help="the K-th of N parts of the files, for jobs side by side; in the end the same command without it joins all",
+    )
     parser.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds results")
     return parser

@@ -15,11 +15,14 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
+from cli.cluster import check_started_by_srun, trainer_plugins
 from cli.knobs import store_knobs, stored_knobs
-from cli.runs import Trained, checkpoint_arguments, find_checkpoint, settle_trained, unused
+from cli.run_folder import RunFolder, Start, settle_start
+from cli.runs import Trained, checkpoint_arguments, settle_trained
 from cli.tracking import log_run, settle_tracking
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
@@ -27,7 +30,7 @@ from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
-from lightning_modules.callbacks.run_record import RunRecord, run_folder
+from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.callbacks.sample_pictures import SamplePictures
 from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.stage_bounds import BoundingTrainer
@@ -66,19 +69,25 @@ class KaryonCLI(LightningCLI):
 
     trainer: BoundingTrainer
     trained: Trained
+    start: Start
 
     def __init__(self) -> None:
-        super().__init__(
-            LightningModule,
-            LightningDataModule,
-            trainer_class=BoundingTrainer,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            seed_everything_default=42,
-            save_config_callback=SaveConfig,
-            auto_configure_optimizers=False,
-            parser_kwargs={"description": DESCRIPTION, "prog": "python -m cli"},
-        )
+        self.run_folder: RunFolder | None = None
+        try:
+            super().__init__(
+                LightningModule,
+                LightningDataModule,
+                trainer_class=BoundingTrainer,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                seed_everything_default=42,
+                save_config_callback=SaveConfig,
+                auto_configure_optimizers=False,
+                parser_kwargs={"description": DESCRIPTION, "prog": "python -m cli"},
+            )
+        finally:
+            if self.run_folder:
+                self.run_folder.release()
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -102,6 +111,12 @@ class KaryonCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--name", type=str, default="unnamed", help="the run's name, a folder under runs_dir")
         parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where all runs are kept")
+        parser.add_argument(
+            "--version",
+            type=str | None,
+            default=None,
+            help="of the run: its folder or another name that links to it; fit goes on in it, or begins it",
+        )
         parser.add_argument(
             "--out", type=Path | None, default=None, help="folder that validate, test and predict write into"
         )
@@ -132,7 +147,7 @@ class KaryonCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settles which checkpoint is meant and where the run's files go, before anything slow happens."""
         config = self.config[self.subcommand]
-        self.version: int | str | None = None
+        check_started_by_srun()
         resumed: Path | None = None
         if self.subcommand in EVALUATIONS:
             # Nothing is saved here, so it does not matter that another folder's best score is forgotten.
@@ -140,27 +155,12 @@ class KaryonCLI(LightningCLI):
             # What a checkpoint calls its weights are the averaged ones already.
             warnings.filterwarnings("ignore", message=".*loading a checkpoint outside the 'fit' stage")
             self.log_dir = config.out or self.trained.folder / self.subcommand
-        elif config.ckpt_path == "last":
-            resumed = self._resume_last(config)
-        elif config.ckpt_path == "best":
-            raise DataError("fit goes on from a run's last state: give --ckpt_path last, or a file.")
+        else:
+            self.start, said = settle_start(config)
+            resumed = self.start.folder
+            if said:
+                rank_zero_print(said)
         settle_tracking(config, str(self.subcommand), resumed)
-
-    def _resume_last(self, config: Any) -> Path | None:
-        """Goes on in the folder of the newest run, which it returns, keeping the metrics written so far."""
-        last = find_checkpoint(config.runs_dir, config.name, "last")
-        if last is None:
-            print(f"Nothing to resume in {config.runs_dir / config.name}: starting from the beginning.")
-            config.ckpt_path = None
-            return None
-        print(f"Resuming {last}.")
-        config.ckpt_path, self.version = str(last), run_folder(last).name
-        metrics = run_folder(last) / "metrics.csv"
-        # CSVLogger deletes what it finds under its own name.
-        if metrics.exists():
-            metrics.rename(unused(run_folder(last) / "metrics-before-resume.csv"))
-        self.save_config_kwargs = {"config_filename": unused(run_folder(last) / "config.yaml").name}
-        return run_folder(last)
 
     def instantiate_classes(self) -> None:
         with in_one_sentence():
@@ -174,7 +174,12 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(self.log_dir, name="", version="")
             self.save_config_kwargs = {"overwrite": True}
         else:
-            csv_logger = CSVLogger(config.runs_dir, name=config.name, version=self.version)
+            if rank_zero_only.rank == 0:
+                self.run_folder = RunFolder(self.start)
+                self.save_config_kwargs = {"config_filename": self.run_folder.config_name}
+            # The other processes are told by the first, through the trainer.
+            version = self.run_folder.path.name if self.run_folder else None
+            csv_logger = CSVLogger(config.runs_dir, name=config.name, version=version)
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
         own = [RunRecord(), TrainingFigures(), EpochLines(), ResultLog()]
@@ -182,13 +187,17 @@ class KaryonCLI(LightningCLI):
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
         trainer = super().instantiate_trainer(
-            logger=[csv_logger, *extra], callbacks=callbacks, enable_progress_bar=bar, **kwargs
+            logger=[csv_logger, *extra],
+            callbacks=callbacks,
+            enable_progress_bar=bar,
+            plugins=trainer_plugins(config.trainer.plugins),
+            **kwargs,
         )
-        print(f"Run folder: {trainer.log_dir}")
+        rank_zero_print(f"Run folder: {trainer.log_dir}")
         return trainer
 
     def after_fit(self) -> None:
-        print(f"Run folder: {self.trainer.log_dir}")
+        rank_zero_print(f"Run folder: {self.trainer.log_dir}")
         if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best or None)
@@ -234,7 +243,7 @@ class KaryonCLI(LightningCLI):
         print(f"All metrics are in {path}.")
 
     def after_predict(self) -> None:
-        print(f"Everything is in {self.trainer.log_dir}")
+        rank_zero_print(f"Everything is in {self.trainer.log_dir}")
 
 
 @contextmanager
@@ -266,6 +275,12 @@ def with_config(args: list[str], config: str) -> list[str]:
         elif arg.startswith("--config="):
             behind = position + 1
     return [*args[:behind], "--config", config, *args[behind:]]
+
+
+@rank_zero_only
+def rank_zero_print(line: str) -> None:
+    """Prints a line once, though several processes say it."""
+    print(line, flush=True)
 
 
 def show(table: Table) -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tifffile
-from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from datamodules.image_type import image_type, is_grey
+from datamodules.locks import only_one
 from datamodules.reading import Pixels, pixel_digest, read_cached
 from datamodules.sample import DataError, LabelImage
 from datamodules.splits import duplicate_groups
@@ -104,7 +104,7 @@ def build_cache(
         folder.with_suffix(".lock").touch()
     except OSError as error:
         raise DataError(f"{folder.parent} cannot be written ({error.strerror}): choose another cache_dir.") from None
-    with FileLock(folder.with_suffix(".lock")):
+    with only_one(folder.with_suffix(".lock"), f"building the cache {folder}"):
         if cache := open_cache(folder):
             return cache
         # Left by a process that was killed: the lock says that nobody is at work in there.

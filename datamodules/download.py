@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pooch  # type: ignore[import-untyped]
 import requests
-from filelock import FileLock
 from requests.exceptions import ChunkedEncodingError
 from rich.console import Console
 from rich.filesize import decimal
@@ -24,6 +23,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from datamodules.locks import only_one
 from datamodules.sample import DataError
 
 _CHUNK = 2**16  # bytes; a cut costs at most this much
@@ -78,7 +78,7 @@ def _fetch(url: str, path: Path, delays: Sequence[float], timeout: float) -> Pat
     transfer = _Transfer(url, path, delays, timeout)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with only_one(path.with_name(f"{path.name}.lock"), f"downloading {path}"):
             pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent.resolve(), downloader=transfer)
     except OSError as error:
         remedy = "choose a folder that you can write to"

@@ -4,10 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from datamodules.drawing import write_dsb_layout
 from datamodules.dsb2018 import DSB2018DataModule
+from datamodules.locks import only_one
 
 
 class SyntheticDataModule(DSB2018DataModule):
@@ -39,7 +38,7 @@ class SyntheticDataModule(DSB2018DataModule):
 
     def prepare_data(self) -> None:
         self.root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root.with_suffix(".lock")):
+        with only_one(self.root.with_suffix(".lock"), f"drawing the data set {self.root}"):
             if not self.root.exists():
                 # Drawn beside its place and renamed, so that a killed process leaves no half data set.
                 building = self.root.with_suffix(".building")

@@ -14,6 +14,7 @@ LAYERS = {
     "networks": 0,
     "losses": 0,
     "wandb_logger": 0,
+    "checkpoint_io": 0,
     "instances": 0,
     "detections": 0,
     "symmetry": 0,

@@ -8,7 +8,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from datamodules.sample import Batch
-from lightning_modules.formats.folder import DEFAULT, Format, ResultFolder, writing_to
+from lightning_modules.formats.folder import DEFAULT, Format, ResultFolder, drop_parts, writing_to
 
 
 class PredictionWriter(Callback):
@@ -30,8 +30,7 @@ class PredictionWriter(Callback):
         with writing_to(self.folder):
             if trainer.is_global_zero:
                 # Left by a run that was interrupted.
-                for left in self.folder.glob("*.csv.part*"):
-                    left.unlink()
+                drop_parts(self.folder)
             trainer.strategy.barrier()
             part = "" if trainer.is_global_zero else f".part{trainer.global_rank}"
             self.results = ResultFolder(self.folder, self.formats, part=part)

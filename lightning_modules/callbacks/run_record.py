@@ -7,48 +7,72 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from datamodules.sample import Batch
+from datamodules.sample import Batch, DataError
+from lightning_modules.formats.folder import write_whole
 
 
 class RunRecord(Callback):
     """Writes ``record.json``: after fit into the run's folder, after validate or test beside their outputs.
 
-    The time of a run that was resumed is the sum of its parts. A record of validation or test includes that of the
+    The time of a run that was resumed is the sum of its parts; if the code was another then, its commits are listed. A record of validation or test includes that of the
     training and of `validate`, where they are found beside the checkpoint; of a model that is made of several (its
     ``checkpoints``) that of each training.
     """
 
     def __init__(self) -> None:
         self.earlier_s = 0.0
+        self.earlier_commits: list[str] = []
 
-    def state_dict(self) -> dict[str, float]:
-        return {"wall_s": self._elapsed()}
+    def state_dict(self) -> dict[str, Any]:
+        return {"wall_s": self._elapsed(), "commits": [*self.earlier_commits, self.commit]}
 
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.earlier_s = state_dict["wall_s"]
+        # None of the checkpoints of earlier releases says.
+        commits: list[str] = state_dict.get("commits", [])
+        self.earlier_commits = [commit for commit in dict.fromkeys(commits) if commit != self.commit]
+        if commits and commits[-1] != self.commit and self.stage == "fit":
+            rank_zero_info(
+                f"This run was trained by commit {commits[-1]} so far and goes on by commit {self.commit}; its record "
+                "names both."
+            )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.start = time.monotonic()
+        self.start, self.stage = time.monotonic(), stage
         self.batches_s, self.images = 0.0, 0
         # Now, because the checkout may move on while the run goes on with what it has loaded.
         self.commit = commit()
+        # Asked for here, where every process does: the first one answers all others.
+        self.folder = trainer.log_dir
 
     def _elapsed(self) -> float:
         return self.earlier_s + time.monotonic() - self.start
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        first = trainer.strategy.broadcast(trainer.ckpt_path)
+        if trainer.ckpt_path != first:
+            raise DataError(
+                f"The processes of this run found different checkpoints ({first}, {trainer.ckpt_path}): name the run "
+                "with --version."
+            )
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write_fit(trainer, pl_module, interrupted=trainer.interrupted)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if trainer.state.fn == "fit" and trainer.global_step > 0:
-            self._write_fit(trainer, pl_module, interrupted=True)
+            # What stopped the run, such as a full disk, says more than that this cannot be written either.
+            with suppress(OSError):
+                self._write_fit(trainer, pl_module, interrupted=True)
             if trainer.is_global_zero:
                 print(
                     f"Interrupted in epoch {trainer.current_epoch + 1}; the same command with --ckpt_path last goes on."
@@ -127,17 +151,18 @@ class RunRecord(Callback):
             "command": "python -m cli " + shlex.join(sys.argv[1:]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": self.commit,
+            **({"earlier_commits": self.earlier_commits} if self.earlier_commits and self.stage == "fit" else {}),
             "seed": int(os.environ.get("PL_GLOBAL_SEED", -1)),
             "hardware": hardware(trainer),
             "wall_s": round(self._elapsed() if trainer.state.fn == "fit" else time.monotonic() - self.start, 1),
         }
 
     def _write(self, trainer: Trainer, record: dict[str, Any]) -> None:
-        if trainer.is_global_zero and trainer.log_dir:
-            path = Path(trainer.log_dir) / "record.json"
+        if trainer.is_global_zero and self.folder:
+            path = Path(self.folder) / "record.json"
             path.parent.mkdir(parents=True, exist_ok=True)
             earlier = json.loads(path.read_text()) if path.exists() else {}
-            path.write_text(json.dumps({**earlier, **record}, indent=1) + "\n")
+            write_whole(path, (json.dumps({**earlier, **record}, indent=1) + "\n").encode())
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -148,7 +173,11 @@ def run_folder(checkpoint: Path) -> Path:
 def commit() -> str:
     """The commit of the code that runs, ``-dirty`` behind it where files differ; ``unknown`` outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    result = subprocess.run(git, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(git, capture_output=True, text=True, check=False)
+    except OSError:
+        # The nodes of a cluster often have no git.
+        return "unknown"
     return result.stdout.strip() or "unknown"
 
 

@@ -78,7 +78,7 @@ class ResultFolder:
         folder: made where it is missing.
         formats: which to write.
         resume: whether to go on with the tables that are there, without the rows of images that are not complete.
-        part: a suffix of the tables, for each of several processes but the first.
+        part: a suffix of the tables, ``.part<name>``, for each of several processes but the first.
         stem: turns an image's name into the path of its files, without suffix, below a format's folder.
     """
 
@@ -98,7 +98,7 @@ class ResultFolder:
             (folder / kind).mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
-            self.complete = complete_images(folder)
+            self.complete = complete_images(folder) | complete_images(folder, part)
         for table, columns in TABLES.items():
             if table in formats or table == "counts":
                 path = folder / f"{table}.csv{part}"
@@ -144,9 +144,14 @@ class ResultFolder:
             join_coco([self.path("coco", name) for name in names], self.folder / "coco.json")
 
 
-def complete_images(folder: Path) -> set[str]:
-    """Names of the images of which a folder of results holds everything."""
-    counts = folder / "counts.csv"
+def complete_images(folder: Path, part: str = "") -> set[str]:
+    """Names of the images of which a folder of results holds everything.
+
+    Args:
+        folder: of results.
+        part: of which process's tables, see `ResultFolder`.
+    """
+    counts = folder / f"counts.csv{part}"
     # A row that was cut short has no count.
     return {row[0] for row in read_rows(counts) if len(row) == 2} if counts.exists() else set()
 
@@ -177,15 +182,24 @@ def merge_parts(folder: Path) -> None:
     Args:
         folder: holds the tables, and a ``<table>.part<rank>`` of each other process.
     """
-    listed = {row[0] for row in read_rows(folder / "counts.csv")}
+    for table, columns in TABLES.items():
+        if not (folder / f"{table}.csv").exists() and any(folder.glob(f"{table}.csv.part*")):
+            _begin_table(folder / f"{table}.csv", columns, set())
+    listed = complete_images(folder)
     for counts in sorted(folder.glob("counts.csv.part*")):
-        new = {row[0] for row in read_rows(counts)} - listed
+        new = complete_images(folder, counts.suffix) - listed
         listed |= new
         for part in folder.glob(f"*.csv{counts.suffix}"):
             with part.with_suffix("").open("a", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerows(row for row in read_rows(part) if row[0] in new)
             part.unlink()
+
+
+def drop_parts(folder: Path) -> None:
+    """Removes the tables of other processes that an earlier run has left."""
+    for left in folder.glob("*.csv.part*"):
+        left.unlink()
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:

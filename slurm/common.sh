@@ -1,0 +1,164 @@
+# shellcheck shell=bash
+# What the job scripts share; sourced by them. Runs on the login node, when a job is handed in, and on the nodes.
+set -euo pipefail
+export RUNS_DIR=${RUNS_DIR:-runs}
+
+say() { echo "[$(date '+%F %T')] $*"; }
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# What a cluster needs, before anything else: modules, a virtual environment, an account (SBATCH_ACCOUNT), proxies.
+prepare_site() {
+  local site=${SITE:-slurm/site.sh}
+  if [[ -f $site ]]; then
+    # Modules and activation scripts use variables that are not set.
+    set +u
+    # shellcheck disable=SC1090
+    source "$site"
+    set -u
+  elif [[ -f .venv/bin/activate ]]; then
+    # shellcheck disable=SC1091
+    source .venv/bin/activate
+  fi
+}
+
+# split [SBATCH'S OPTIONS --] [THE COMMAND'S ARGUMENTS]: into the arrays OPTIONS and ARGUMENTS.
+split() {
+  OPTIONS=() ARGUMENTS=("$@")
+  local position
+  for ((position = 1; position <= $#; position++)); do
+    if [[ ${!position} == -- ]]; then
+      OPTIONS=("${@:1:position-1}") ARGUMENTS=("${@:position+1}")
+      return
+    fi
+  done
+}
+
+# keep FOLDER ARGUMENTS...: copies the config files that the arguments name; the array KEPT names the copies.
+keep() {
+  local folder=$1 number=0 config copy
+  shift
+  KEPT=()
+  while (($#)); do
+    case $1 in
+      --config | -c)
+        config=${2?"$1 needs a file"}
+        shift
+        ;;
+      --config=*) config=${1#*=} ;;
+      *)
+        KEPT+=("$1")
+        shift
+        continue
+        ;;
+    esac
+    shift
+    if [[ $config != *:* ]]; then # otherwise it is not the name of a file but what stands in one
+      [[ -f $config ]] || fail "There is no config $config: give a path below $PWD."
+      copy=$folder/$((++number))-${config##*/}
+      cp -- "$config" "$copy"
+      config=$copy
+    fi
+    KEPT+=(--config "$config")
+  done
+}
+
+# submit SCRIPT DEFAULTS...: hands a job in with OPTIONS and ARGUMENTS, from copies of its scripts and configs; prints its
+# number. DEFAULTS are options for sbatch where OPTIONS say nothing of GPUs, CPUs or tasks.
+submit() {
+  local script=$1 folder defaults=() log=%x-%j.out
+  shift
+  [[ " ${OPTIONS[*]} " =~ \ (-G|-c|-n|--gpu|--gres|--cpus|--ntasks) ]] || defaults=("$@")
+  [[ " ${OPTIONS[*]}" != *\ --array* ]] || log=%x-%A_%a.out
+  folder=$RUNS_DIR/submitted/$(date +%Y-%m-%dT%H-%M-%S)-$(basename "$script" .sbatch)
+  mkdir -p "$RUNS_DIR/submitted"
+  folder=$(mktemp -d "$folder-XXXX")
+  keep "$folder" "${ARGUMENTS[@]}"
+  cp slurm/common.sh "$script" "$folder"
+  git describe --always --dirty --abbrev=12 --exclude='*' >"$folder/commit" 2>/dev/null || true
+  printf '%q ' "$script" "${OPTIONS[@]}" -- "${ARGUMENTS[@]}" >"$folder/command"
+  sbatch --parsable --output="$folder/$log" --export="ALL,SUBMISSION=$folder" \
+    "${defaults[@]}" "${OPTIONS[@]}" "$folder/${script##*/}" "${KEPT[@]}" | cut -d';' -f1 | tee "$folder/job"
+  echo "Its log, configs and scripts are in $folder." >&2
+}
+
+# begin ARGUMENTS...: on the first node of a job. Sets JOB, the array KEPT, and what the processes find each other by.
+begin() {
+  JOB=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
+  if [[ -n ${SUBMISSION:-} ]]; then
+    KEPT=("$@")
+  else
+    # Handed in by sbatch itself: the first start copies the configs, and those after a requeue find the copies.
+    SUBMISSION=$RUNS_DIR/submitted/job_$JOB
+    mkdir -p "$SUBMISSION"
+    if [[ -f $SUBMISSION/arguments ]]; then
+      mapfile -d '' KEPT <"$SUBMISSION/arguments"
+    else
+      split "$@"
+      keep "$SUBMISSION" "${ARGUMENTS[@]}"
+      printf '%s\0' "${KEPT[@]}" >"$SUBMISSION/arguments.writing"
+      mv "$SUBMISSION/arguments.writing" "$SUBMISSION/arguments"
+    fi
+  fi
+  prepare_site
+  STARTED=$SUBMISSION/started-$JOB
+  touch "$STARTED"
+  if [[ -z ${MASTER_ADDR:-} ]]; then
+    MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+    export MASTER_ADDR
+  fi
+  export NCCL_DEBUG=${NCCL_DEBUG:-WARN} PYTHONUNBUFFERED=1
+  say "Job $JOB ($SLURM_JOB_NAME), start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST"
+}
+
+# given OPTION: whether the user has said it.
+given() { [[ " ${KEPT[*]} " =~ \ --$1[\ =] ]]; }
+
+# with_requeue COMMAND...: runs it; near the time limit (SLURM's signal USR1) and when preempted the job is queued again.
+with_requeue() {
+  local code signalled
+  # A signal for this script ends the waiting, though the command is still running.
+  trap 'signalled=1; near_limit' USR1
+  trap 'signalled=1' TERM
+  "$@" &
+  while signalled=; do
+    code=0
+    wait $! || code=$?
+    [[ $signalled ]] || break
+  done
+  # What bash says of a process that ended in the moment of a signal.
+  [[ $code != -1 ]] || code=143
+  # Ended by a signal that came to the processes alone: preempted, or by hand. A cancelled job is no longer running.
+  if [[ $code == 138 || $code == 143 ]] && [[ $(job_state) == RUNNING ]]; then
+    say "The processes were told to stop."
+    requeue
+  fi
+  say "Ended with code $code."
+  return "$code"
+}
+
+job_state() { scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p'; }
+
+near_limit() {
+  local runs=("$RUNS_DIR"/*/"job_$JOB")
+  if [[ -e ${runs[0]} && -z $(find -L "${runs[@]}" -name last.ckpt -newer "$STARTED") ]]; then
+    say "Near the time limit, but nothing was saved since the start; queued again, it would do the same over and over." \
+      "It is not: give it a longer --time, or save more often."
+  else
+    say "Near the time limit."
+    requeue
+  fi
+}
+
+requeue() {
+  if ((${SLURM_RESTART_COUNT:-0} >= ${MAX_RESTARTS:-100})); then
+    say "Not queued again after $SLURM_RESTART_COUNT times (MAX_RESTARTS)."
+    return
+  fi
+  say "Queueing job $JOB again; it goes on from what is saved."
+  scontrol requeue "$SLURM_JOB_ID" ||
+    say "This cluster does not requeue: hand the job in again; a training goes on with --version job_$JOB."
+}
