@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from datamodules.sample import DataError
 from lightning_modules.checkpoint_io import WholeCheckpoints

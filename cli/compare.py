@@ -69,7 +69,7 @@ def train(config: Path, variant: Path, folder: Path, name: str, shared: list[str
 
 def finished(folder: Path, name: str) -> Run | None:
     """The newest tested run of a variant, None where there is none."""
-    for record in in_versions(folder / name, "record.json"):
+    for record in in_versions(folder, name, "record.json"):
         try:
             return read_run(record, name)
         except DataError:

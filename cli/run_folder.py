@@ -49,7 +49,11 @@ def settle_start(config: Namespace) -> tuple[Start, str]:
     folder = named_version(versions, name) if name else None
     if folder is None and name and name.startswith("version_"):
         raise DataError(f"There is no {name} in {versions}: leave --version out, or choose a name that is no number.")
-    if folder is None and config.ckpt_path == "last" and (newest := find_checkpoint(versions, "last")):
+    if (
+        folder is None
+        and config.ckpt_path == "last"
+        and (newest := find_checkpoint(config.runs_dir, config.name, "last"))
+    ):
         folder = run_folder(newest)
     # A config that was saved with the name would, run again, go on with this run.
     config.version = None

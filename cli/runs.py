@@ -47,32 +47,35 @@ def named_version(versions: Path, name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def in_versions(versions: Path, file: str) -> list[Path]:
+def in_versions(runs_dir: Path, name: str, file: str) -> list[Path]:
     """Where a file is found among the versions of a run, the newest version first.
 
     Args:
-        versions: folder of the run.
+        runs_dir: folder of all runs.
+        name: of the run.
         file: path inside a version's folder.
     """
-    found = sorted(numbered_versions(versions).items(), reverse=True)
+    found = sorted(numbered_versions(runs_dir / name).items(), reverse=True)
     return [folder / file for _, folder in found if (folder / file).exists()]
 
 
-def find_checkpoint(versions: Path, which: str) -> Path | None:
+def find_checkpoint(runs_dir: Path, name: str, which: str) -> Path | None:
     """The newest ``best`` or ``last`` checkpoint among the versions of a run.
 
     Args:
-        versions: folder of the run.
+        runs_dir: folder of all runs.
+        name: of the run.
         which: ``best`` or ``last``.
     """
-    return next(iter(in_versions(versions, f"checkpoints/{which}.ckpt")), None)
+    return next(iter(in_versions(runs_dir, name, f"checkpoints/{which}.ckpt")), None)
 
 
-def resolve_trained(versions: Path, ckpt_path: str | None, version: str | None = None) -> Path:
+def resolve_trained(runs_dir: Path, name: str, ckpt_path: str | None, version: str | None = None) -> Path:
     """The checkpoint to validate, test or predict with.
 
     Args:
-        versions: folder of the run.
+        runs_dir: folder of all runs.
+        name: of the run.
         ckpt_path: a file, or ``best`` (the default) or ``last`` of the run.
         version: which of them, by its folder's name or a link's; the newest that has one where it is None.
 
@@ -83,14 +86,14 @@ def resolve_trained(versions: Path, ckpt_path: str | None, version: str | None =
     if which not in ("best", "last"):
         return Path(which)
     if version is None:
-        path = find_checkpoint(versions, which)
+        path = find_checkpoint(runs_dir, name, which)
     else:
-        folder = named_version(versions, version)
+        folder = named_version(runs_dir / name, version)
         path = folder / "checkpoints" / f"{which}.ckpt" if folder else None
     if path is None or not path.exists():
         raise DataError(
-            f"There is no {which} checkpoint in {versions / (version or '')}: train first (python -m cli fit), or name "
-            "a file with --ckpt_path FILE."
+            f"There is no {which} checkpoint in {runs_dir / name / (version or '')}: train first (python -m cli fit), "
+            "or name a file with --ckpt_path FILE."
         )
     return path
 
@@ -111,7 +114,7 @@ def settle_trained(config: Namespace) -> Trained:
     """
     stages = checkpoint_arguments(config.model)
     if not stages:
-        checkpoint = resolve_trained(config.runs_dir / config.name, config.ckpt_path, config.version)
+        checkpoint = resolve_trained(config.runs_dir, config.name, config.ckpt_path, config.version)
         config.ckpt_path = str(checkpoint)
         return trained_at(checkpoint)
     if config.ckpt_path or config.version:
@@ -146,7 +149,7 @@ def resolve_stage(path: Path, argument: str) -> Path:
     if path.is_dir():
         version = named_version(path.parent, path.name) or path
         of_version = version / "checkpoints" / "best.ckpt"
-        found = of_version if of_version.exists() else find_checkpoint(path, "best")
+        found = of_version if of_version.exists() else find_checkpoint(path.parent, path.name, "best")
     if found is None or not found.is_file():
         raise DataError(
             f"There is no checkpoint in {path}: train that stage first (python -m cli fit), or name a file with "

@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Shard.parse,
         default=WHOLE,
         metavar="K/N",
-        help="the K-th of N parts of the files, for jobs side by side; in the end the same command without it joins all",
+        help="the K-th of N parts of the files, for jobs side by side; the same command without it then joins all",
     )
     parser.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds results")
     return parser

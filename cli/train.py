@@ -15,7 +15,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -44,6 +44,9 @@ warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).
 warnings.filterwarnings("ignore", message="\\s*Dump of a value that does not round-trip: a tuple")
 # On two cores a second worker is no gain, and num_workers is the user's choice.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+# None are deleted: what was logged before has been renamed.
+warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
 
 # Lightning advertises its own services at every start.
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
@@ -174,7 +177,7 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(self.log_dir, name="", version="")
             self.save_config_kwargs = {"overwrite": True}
         else:
-            if rank_zero_only.rank == 0:
+            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
                 self.run_folder = RunFolder(self.start)
                 self.save_config_kwargs = {"config_filename": self.run_folder.config_name}
             # The other processes are told by the first, through the trainer.

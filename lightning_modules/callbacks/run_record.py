@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.sample import Batch, DataError
 from lightning_modules.formats.folder import write_whole
@@ -23,9 +23,9 @@ from lightning_modules.formats.folder import write_whole
 class RunRecord(Callback):
     """Writes ``record.json``: after fit into the run's folder, after validate or test beside their outputs.
 
-    The time of a run that was resumed is the sum of its parts; if the code was another then, its commits are listed. A record of validation or test includes that of the
-    training and of `validate`, where they are found beside the checkpoint; of a model that is made of several (its
-    ``checkpoints``) that of each training.
+    The time of a run that was resumed is the sum of its parts; where the code was another then, its commits are listed.
+    A record of validation or test includes that of the training and of `validate`, where they are found beside the
+    checkpoint; of a model that is made of several (its ``checkpoints``) that of each training.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What stops a run from outside: signals, full disks, jobs that begin wrongly. One sentence, a code that tells, no loss."""
+"""What stops a run from outside: signals, full disks, jobs that begin wrongly. It is said, and nothing is lost."""
 
 import json
 import os
@@ -43,9 +43,7 @@ def in_epoch(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callable[[],
     monkeypatch.setattr(DenseSegmenter, "training_step", training_step)
 
 
-def test_a_run_is_found_again_by_its_name(
-    fit: Run, run: Run, small: Small, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_found_again_by_its_name(fit: Run, run: Run, small: Small, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--version", "job_7") == 0
     newer = Path("runs/quickstart/version_1/checkpoints")
     newer.mkdir(parents=True)
@@ -100,8 +98,9 @@ def test_a_disk_that_is_full_for_the_metrics(
 
     in_epoch(monkeypatch, 1, fill)
     assert fit("--trainer.max_epochs", 3, "--trainer.log_every_n_steps", 1) == 2
-    assert "cannot be written (No space left on device): free space; a training then goes on with --ckpt_path last." in (
-        capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "cannot be written (No space left on device): free space; a training then goes on with --ckpt_path last."
+        in (capsys.readouterr().err.splitlines()[-1])
     )
     assert steps() == 1
 

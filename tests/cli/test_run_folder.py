@@ -145,13 +145,13 @@ def test_versions_by_name(tmp_path: Path) -> None:
     first, second = write(tmp_path, "version_0", "best"), write(tmp_path, "version_1", "best")
     (tmp_path / "a" / "job_7").symlink_to("version_0")
     best = Path("checkpoints") / "best.ckpt"
-    assert in_versions(tmp_path / "a", str(best)) == [second / best, first / best]
-    assert resolve_trained(tmp_path / "a", None) == second / best
-    assert resolve_trained(tmp_path / "a", None, "job_7") == first / best
-    assert resolve_trained(tmp_path / "a", "best", "version_0") == first / best
+    assert in_versions(tmp_path, "a", str(best)) == [second / best, first / best]
+    assert resolve_trained(tmp_path, "a", None) == second / best
+    assert resolve_trained(tmp_path, "a", None, "job_7") == first / best
+    assert resolve_trained(tmp_path, "a", "best", "version_0") == first / best
     for version, which in (("job_8", "best"), ("job_7", "last")):
         with pytest.raises(DataError, match=rf"no {which} checkpoint in .*{version}"):
-            resolve_trained(tmp_path / "a", which, version)
+            resolve_trained(tmp_path, "a", which, version)
     assert resolve_stage(tmp_path / "a" / "job_7", "x") == first / best
     assert resolve_stage(tmp_path / "a" / "version_0", "x") == first / best
     assert resolve_stage(tmp_path / "a", "x") == second / best

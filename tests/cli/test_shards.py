@@ -39,9 +39,7 @@ def results(folder: str) -> dict[str, object]:
     return labels | {path.name: table(path) for path in Path(folder).glob("*.csv*")}
 
 
-def test_shards_and_what_joins_them_give_what_one_job_gives(
-    segment: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_shards_and_what_joins_them_give_what_one_job_gives(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert segment("--out", "whole") == 0
     for number in (2, 1, 3):
         assert segment("--out", "parts", "--shard", f"{number}/3") == 0

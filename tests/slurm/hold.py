@@ -2,12 +2,13 @@
 
 import os
 import time
+from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
 
 
 class Hold(Callback):
-    """Holds the first start of a job.
+    """Holds the first start of a job, and writes the file ``held``.
 
     Args:
         epoch: from 0.
@@ -18,4 +19,5 @@ class Hold(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         while trainer.current_epoch == self.epoch and int(os.environ.get("SLURM_RESTART_COUNT", 0)) == 0:
+            Path("held").touch()
             time.sleep(0.1)

@@ -71,9 +71,7 @@ def test_a_process_a_gpu_on_every_node(cluster: VirtualCluster, stand_in: Path) 
     (stand_in / "x.yaml").write_text("a: 2")
     cluster.wait_for(job, "COMPLETED")
     starts = sorted(line for line in log(stand_in) if line.startswith("stand-in"))
-    assert [line.split(":")[0] for line in starts] == [
-        f"stand-in {rank}/4 on n{1 + rank // 2}" for rank in range(4)
-    ]
+    assert [line.split(":")[0] for line in starts] == [f"stand-in {rank}/4 on n{1 + rank // 2}" for rank in range(4)]
     assert all(
         line.endswith(f"--name two words --runs_dir runs --version job_{job} --trainer.num_nodes 2 --trainer.devices 2")
         for line in starts
@@ -143,6 +141,22 @@ def test_where_one_stage_fails_the_two_are_not_tested(cluster: VirtualCluster, s
     starts = [line.split(": ", 1)[1] for line in log(stand_in) if line.startswith("stand-in")]
     assert len(starts) == 2 and all("--a 1" in start for start in starts)
     assert sum(" --b " in start for start in starts) == 1
+
+
+def test_an_array_of_agents_runs_one_trial_each(cluster: VirtualCluster, stand_in: Path) -> None:
+    agent = stand_in / "bin" / "wandb"
+    agent.write_text('#!/usr/bin/env bash\necho "$SLURM_ARRAY_TASK_ID: $*" >>"$LOG"\n')
+    agent.chmod(0o755)
+    job = hand_in(cluster, stand_in, "sweep.sbatch", "--array=1-3%2", "--cpus-per-task=1", "--", "me/karyon/abc")
+    cluster.wait(lambda: cluster.run("squeue", "-h", "-j", job) == "", "the array")
+    assert sorted(log(stand_in)) == [f"{k}: agent --forward-signals --count 1 me/karyon/abc" for k in (1, 2, 3)]
+    for arguments, sentence in (
+        (["me/karyon/abc"], "Say how many trials"),
+        (["--array=1-3", "--", "x.yaml"], "x.yaml is a file: make a sweep of it first"),
+        (["--array=1-3", "--"], "Give the name of one sweep"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            hand_in(cluster, stand_in, "sweep.sbatch", *arguments)
 
 
 def test_a_config_that_does_not_exist_is_said_at_once(cluster: VirtualCluster, stand_in: Path) -> None:

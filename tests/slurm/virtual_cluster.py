@@ -1,4 +1,4 @@
-"""A real SLURM on this machine: two nodes of eight CPUs and two GPUs that only look like such, without systemd or munge."""
+"""A real SLURM on this machine, of two nodes with more CPUs than there are and GPUs that only look like such."""
 
 import os
 import re
@@ -32,6 +32,11 @@ ReturnToService=2
 SlurmdParameters=config_overrides
 LaunchParameters=disable_send_gids
 KillWait=5
+# On a machine that has much else to do.
+MessageTimeout=60
+BatchStartTimeout=300
+SlurmdTimeout=600
+TCPTimeout=30
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -109,7 +114,7 @@ class VirtualCluster:
         assert done.returncode == 0 or "can not be altered now" in done.stderr, done.stderr
         return done.stdout.strip()
 
-    def wait(self, condition: Callable[[], bool], what: str, timeout: float = 240) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, timeout: float = 600) -> None:
         """Waits until a condition holds."""
         deadline = time.monotonic() + timeout
         while not condition():
@@ -122,7 +127,7 @@ class VirtualCluster:
         assert found
         return found[1]
 
-    def wait_for(self, job: str, state: str, timeout: float = 240) -> None:
+    def wait_for(self, job: str, state: str, timeout: float = 600) -> None:
         """Waits until a job is in a state."""
         self.wait(lambda: self.field(job, "JobState") == state, f"job {job} {state}", timeout)
 
