@@ -32,6 +32,7 @@ from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
 from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.callbacks.sample_pictures import SamplePictures
+from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.stage_bounds import BoundingTrainer
 from lightning_modules.trained import check_fits
@@ -185,7 +186,7 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(config.runs_dir, name=config.name, version=version)
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
-        own = [RunRecord(), TrainingFigures(), EpochLines(), ResultLog()]
+        own = [RunRecord(), ScoreTables(), TrainingFigures(), EpochLines(), ResultLog()]
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar

@@ -1,25 +1,41 @@
 """Pictures of a test: what the model saw, what is true, what it found, and the score of it."""
 
-from collections import defaultdict
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.sample import Batch
+from datamodules.sample import Batch, LabelImage
 from lightning_modules.formats.files import png
 from lightning_modules.formats.folder import file_stem, write_whole, writing_to
-from lightning_modules.metrics import match_instances
-from lightning_modules.metrics.per_image import ratio
+from lightning_modules.metrics import image_score, match_instances
 from lightning_modules.overlay import side_by_side
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An image that was scored, and packed what was found in it, until it is known which images are drawn."""
+
+    name: str
+    kind: str
+    score: float
+    size: tuple[int, int]
+    packed: bytes
+
+    def labels(self) -> LabelImage:
+        """The predicted label image, int32 (H, W)."""
+        return np.frombuffer(zlib.decompress(self.packed), np.int32).reshape(self.size)
 
 
 class EvaluationOverlays(Callback):
     """Writes ``overlays/<score>-<name>.png`` for some images of ``test`` or ``validate``: input, truth, result.
 
-    The score is the image's own DSB score, so that the files sort from the worst to the best. Every image type gets its
-    share: the first images of each are kept, and a type that has more than another makes room for it. With several
-    processes the first chooses among its own images.
+    The score is the image's own DSB score, so that the files sort from the worst to the best. Which images these are is
+    known at the end, when they are read again; see `choose`. With several processes the first chooses among its own.
 
     Args:
         count: at most so many images.
@@ -29,11 +45,10 @@ class EvaluationOverlays(Callback):
         self.count = count
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start(trainer)
+        self.scored: list[Scored] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == "validate":
-            self._start(trainer)
+        self.scored = []
 
     def on_test_batch_end(
         self,
@@ -59,36 +74,66 @@ class EvaluationOverlays(Callback):
         if trainer.state.fn == "validate" and trainer.is_global_zero:
             self._add(outputs, batch)
 
-    def _start(self, trainer: Trainer) -> None:
-        # Every process must ask for the folder: the first broadcasts it.
-        self.folder = Path(trainer.log_dir or trainer.default_root_dir) / "overlays"
-        self.kept: defaultdict[str, list[Path]] = defaultdict(list)
-        if trainer.is_global_zero:
-            with writing_to(self.folder):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                # An earlier test gave other scores, so its files would stay beside the new ones.
-                for earlier in self.folder.glob("[01].[0-9][0-9][0-9]-*.png"):
-                    earlier.unlink()
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, trainer.test_dataloaders)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate":
+            self._write(trainer, trainer.val_dataloaders)
 
     def _add(self, outputs: Any, batch: Batch) -> None:
-        for prediction, source, truth, kind in zip(outputs, batch.sources, batch.truths, batch.kinds, strict=True):
-            assert source is not None and truth is not None, "outside training a batch carries originals and truths"
-            with writing_to(self.folder):
-                if not self._make_room(kind):
-                    continue
-                pred, true = prediction.instances.labels.numpy(), truth.numpy()
-                matching = match_instances(true, pred)
-                score = ratio(matching.tp, matching.tp + matching.fp + matching.fn).mean()
-                path = self.folder / f"{score:.3f}-{file_stem(prediction.name)}.png"
-                write_whole(path, png(side_by_side(source, pred, true)))
-                self.kept[kind].append(path)
+        for prediction, truth, kind in zip(outputs, batch.truths, batch.kinds, strict=True):
+            assert truth is not None, "outside training a batch carries the truths"
+            pred = prediction.instances.labels.numpy()
+            score = image_score(match_instances(truth, pred))
+            packed = zlib.compress(pred.astype(np.int32).tobytes(), level=1)
+            self.scored.append(Scored(prediction.name, kind, score, pred.shape, packed))
 
-    def _make_room(self, kind: str) -> bool:
-        """Whether one more image of a kind is kept; the most frequent kind gives its latest up where that is fairer."""
-        if sum(map(len, self.kept.values())) < self.count:
-            return True
-        most = max(self.kept.values(), key=len, default=[])
-        if len(most) <= len(self.kept[kind]) + 1:
-            return False
-        most.pop().unlink()
-        return True
+    def _write(self, trainer: Trainer, loader: Any) -> None:
+        # Every process must ask for the folder: the first broadcasts it.
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "overlays"
+        if not trainer.is_global_zero:
+            return
+        # In the order in which this process was given them.
+        indices = list(loader.sampler)
+        chosen = choose([scored.score for scored in self.scored], [scored.kind for scored in self.scored], self.count)
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # An earlier test gave other scores, so its files would stay beside the new ones.
+            for earlier in folder.glob("[01].[0-9][0-9][0-9]-*.png"):
+                earlier.unlink()
+            for k in chosen:
+                sample, scored = loader.dataset[indices[k]], self.scored[k]
+                picture = side_by_side(sample.source, scored.labels(), sample.truth.numpy())
+                write_whole(folder / f"{scored.score:.3f}-{file_stem(scored.name)}.png", png(picture))
+
+
+def choose(scores: Sequence[float], kinds: Sequence[str], count: int) -> list[int]:
+    """Chooses images that show how a model does.
+
+    Args:
+        scores: of each image.
+        kinds: image type of each.
+        count: at most so many.
+
+    Returns:
+        indices of the image with the median score, and of an equal share of each type, spread evenly from its worst to
+        its best image.
+
+    >>> choose([0.1, 0.5, 0.9, 0.4, 0.3], ["a"] * 5, 3), choose([0.1, 0.9, 0.2, 0.5, 0.3], list("aaabb"), 4)
+    ([3, 0, 2], [4, 0, 1, 3])
+    """
+    if not scores or not count:
+        return []
+    ranked = sorted(range(len(scores)), key=lambda k: scores[k])
+    median = ranked[len(ranked) // 2]
+    members = {kind: [k for k in ranked if kinds[k] == kind] for kind in dict.fromkeys(kinds)}
+    shares = dict.fromkeys(members, 0)
+    # The median image is one of its type's.
+    shares[kinds[median]] = 1
+    for _ in range(min(count, len(ranked)) - 1):
+        shares[min((kind for kind in members if shares[kind] < len(members[kind])), key=shares.__getitem__)] += 1
+    members[kinds[median]].remove(median)
+    shares[kinds[median]] -= 1
+    spread = {kind: np.linspace(0, len(own) - 1, shares[kind]) for kind, own in members.items()}
+    return [median, *(members[kind][round(rank)] for kind, ranks in spread.items() for rank in ranks)]

@@ -1,4 +1,4 @@
-"""What it takes to believe a figure: command, commit, seed, hardware and wall time of a run, beside its metrics."""
+"""What it takes to believe a figure: command, commit, seed, hardware, time and memory of a run, beside its metrics."""
 
 import json
 import os
@@ -155,6 +155,7 @@ class RunRecord(Callback):
             "seed": int(os.environ.get("PL_GLOBAL_SEED", -1)),
             "hardware": hardware(trainer),
             "wall_s": round(self._elapsed() if trainer.state.fn == "fit" else time.monotonic() - self.start, 1),
+            **peak_memory(trainer.strategy.root_device),
         }
 
     def _write(self, trainer: Trainer, record: dict[str, Any]) -> None:
@@ -188,6 +189,24 @@ def hardware(trainer: Trainer) -> str:
         return f"{trainer.world_size} x {name}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"CPU, {cores} cores ({_processor()})"
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """The most memory that this process has held at a time so far, GiB.
+
+    Returns:
+        ``peak_memory_gib``, of the main memory, without what workers of data loaders hold; not on Windows, which does
+        not tell. On a CUDA device also ``peak_gpu_memory_gib``, what tensors held.
+    """
+    peak = {}
+    if sys.platform != "win32":
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak["peak_memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+    if device.type == "cuda":
+        peak["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    return peak
 
 
 def _processor() -> str:

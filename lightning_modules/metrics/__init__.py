@@ -13,6 +13,7 @@ from lightning_modules.metrics.instance import (
     DSBScore,
     PanopticQuality,
     PooledAveragePrecision,
+    image_score,
 )
 from lightning_modules.metrics.matching import THRESHOLDS, Matching, match_instances
 from lightning_modules.metrics.membrane import MembraneScores
@@ -34,6 +35,7 @@ __all__ = [
     "PerImageMetric",
     "PixelAccuracy",
     "PooledAveragePrecision",
+    "image_score",
     "log_and_reset",
     "match_instances",
     "score",

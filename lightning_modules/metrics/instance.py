@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from datamodules.sample import LabelImage
-from lightning_modules.metrics.matching import match_instances
+from lightning_modules.metrics.matching import Matching, match_instances
 from lightning_modules.metrics.per_image import PerImageMetric, Rows, ratio, row_type
 
 
@@ -50,6 +50,15 @@ class DSBScore(_InstanceMetric):
     def _scores(self, rows: Rows) -> dict[str, float]:
         objects = rows["n_true"] + rows["n_pred"]
         return {"dsb_score": ratio(rows["tp"], objects[:, None] - rows["tp"]).mean()}
+
+
+def image_score(matching: Matching) -> float:
+    """The `DSBScore` of one image, in [0, 1].
+
+    >>> image_score(match_instances(np.array([[3, 3, 3]]), np.array([[1, 1, 0]])))
+    0.4
+    """
+    return float(ratio(matching.tp, matching.tp + matching.fp + matching.fn).mean())
 
 
 class PooledAveragePrecision(_InstanceMetric):

@@ -27,6 +27,8 @@ class Matching(NamedTuple):
         fn: int64 (10,), true objects without a match.
         tp_inclusive: int64 (10,), true positives where an IoU equal to the threshold is a match too.
         ious: float64 (tp[0],), the IoUs above 0.5, ascending; each belongs to a matched pair, in (0.5, 1].
+        best_ious: float64 (n_pred,), the greatest IoU of each prediction, by ascending id, with any true object; 0
+            where it touches none.
         n_true: number of true objects.
         n_pred: number of predicted objects.
         aji_intersection: numerator of the aggregated Jaccard index, px.
@@ -38,6 +40,7 @@ class Matching(NamedTuple):
     fn: NDArray[np.int64]
     tp_inclusive: NDArray[np.int64]
     ious: NDArray[np.float64]
+    best_ious: NDArray[np.float64]
     n_true: int
     n_pred: int
     aji_intersection: int
@@ -53,6 +56,7 @@ class Overlaps(NamedTuple):
     union: NDArray[np.int64]  # (n,) px
     true_area: NDArray[np.int64]  # (n_true,) px
     pred_area: NDArray[np.int64]  # (n_pred,) px
+    pred_id: NDArray[Any]  # (n_pred,) ids in the image
 
 
 def match_instances(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> Matching:
@@ -91,7 +95,11 @@ def match_instances(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> Mat
     # edge, and a forest has as many trees as it has nodes less edges.
     tp_inclusive[0] = len(np.unique(overlaps.true[half])) + len(np.unique(overlaps.pred[half])) - len(intersection)
     ious = np.sort((intersection / union)[2 * intersection > union])
-    return Matching(tp, n_pred - tp, n_true - tp, tp_inclusive, ious, n_true, n_pred, *_aggregated_jaccard(overlaps))
+    best_ious = np.zeros(n_pred)
+    np.maximum.at(best_ious, overlaps.pred, overlaps.intersection / overlaps.union)
+    best_ious = best_ious[np.argsort(overlaps.pred_id)]
+    aji = _aggregated_jaccard(overlaps)
+    return Matching(tp, n_pred - tp, n_true - tp, tp_inclusive, ious, best_ious, n_true, n_pred, *aji)
 
 
 def label_images(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> tuple[LabelImage, LabelImage]:
@@ -144,23 +152,24 @@ def find_overlaps(true: LabelImage, pred: LabelImage) -> Overlaps:
     changes = (flat_true[1:] != flat_true[:-1]) | (flat_pred[1:] != flat_pred[:-1])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     lengths = np.diff(starts, append=flat_true.size)
-    n_true, rows = _number(flat_true[starts])
-    n_pred, columns = _number(flat_pred[starts])
-    table = coo_array((lengths, (rows, columns)), shape=(n_true + 1, n_pred + 1)).tocsr()
+    true_id, rows = _number(flat_true[starts])
+    pred_id, columns = _number(flat_pred[starts])
+    table = coo_array((lengths, (rows, columns)), shape=(len(true_id) + 1, len(pred_id) + 1)).tocsr()
     true_area, pred_area = table.sum(axis=1), table.sum(axis=0)
     pairs = table[1:, 1:].tocoo()
     rows, columns = pairs.row.astype(np.int64), pairs.col.astype(np.int64)
     union = true_area[rows + 1] + pred_area[columns + 1] - pairs.data
-    return Overlaps(rows, columns, pairs.data, union, true_area[1:], pred_area[1:])
+    return Overlaps(rows, columns, pairs.data, union, true_area[1:], pred_area[1:], pred_id)
 
 
-def _number(ids: NDArray[Any]) -> tuple[int, NDArray[np.int64]]:
-    """Numbers ids 1..N as they first appear; 0 stays 0."""
+def _number(ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Numbers ids 1..N as they first appear, 0 stays 0; returns the ids in that order, and the number of each entry."""
     unique, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     first[unique == 0] = -1
+    order = np.argsort(first)
     number = np.empty(len(unique), dtype=np.int64)
-    number[np.argsort(first)] = np.arange(len(unique)) + (unique[0] != 0)
-    return int(np.count_nonzero(unique)), number[inverse]
+    number[order] = np.arange(len(unique)) + (unique[0] != 0)
+    return unique[order][unique[order] != 0], number[inverse]
 
 
 def _aggregated_jaccard(overlaps: Overlaps) -> tuple[int, int]:

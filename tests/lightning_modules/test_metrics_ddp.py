@@ -7,6 +7,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from datamodules.sample import relabel
+from lightning_modules.callbacks.score_tables import of_all_processes
 from lightning_modules.instances import Instances
 from lightning_modules.metrics import MembraneScores, segmentation_metrics
 from lightning_modules.metrics.coco import MaskMeanAveragePrecision
@@ -67,6 +68,7 @@ def evaluate(rank, folder):
         for metric in metrics:
             metric.reset()
     results["coco"] = mask_map(([0, 1], [2, 3])[rank])
+    results["rows"] = of_all_processes({name: ((name, 1), []) for name in ("abc", "cd")[rank]})
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -95,3 +97,9 @@ def test_two_processes_rank_the_objects_of_both(results):
     assert 0 < expected["mask_map"] < 1
     for result in results:
         torch.testing.assert_close(result["coco"], expected)
+
+
+def test_rows_of_two_processes_are_joined_and_an_image_given_to_both_stands_once(results):
+    for result in results:
+        assert result["rows"] == {name: ((name, 1), []) for name in "abcd"}
+    assert of_all_processes({"a": (("a", 1), [])}) == {"a": (("a", 1), [])}

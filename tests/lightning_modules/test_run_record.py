@@ -53,6 +53,9 @@ def test_fit_and_test_leave_what_it_takes_to_believe_them(tmp_path: Path, monkey
     # Four images of one batch each, and time beside them.
     assert 0 < 4 * record["test"]["seconds_per_image"] <= record["test"]["wall_s"] + 0.1
     assert "seconds_per_image" not in record["fit"]
+    # A process that has imported torch; what it held at most never falls.
+    assert 0.1 < fit["peak_memory_gib"] <= record["test"]["peak_memory_gib"] < 100
+    assert "peak_gpu_memory_gib" not in fit
 
 
 def test_a_test_is_joined_by_the_validation_of_its_own_checkpoint_alone(tmp_path: Path) -> None:
