@@ -13,6 +13,7 @@ COMMANDS = {
     "convert": "cli.convert",
     "export": "cli.export",
     "figure": "cli.figure",
+    "report": "cli.report",
     "results": "cli.results",
     "segment": "cli.segment",
     "sweep": "cli.sweep",

@@ -103,24 +103,21 @@ def read_run(path: Path, run_id: str | None = None) -> Run:
     Raises:
         DataError: the file is missing, no record or without a test, or the run has no usable name.
     """
-    record = _read_json(path)
-    fit, test, val = record.get("fit"), record.get("test"), record.get("val")
-    if test is None:
+    record = read_record(path)
+    if record.get("test") is None:
         raise DataError(f"{path} has no test section: test the run first (python -m cli test --config ...).")
-    missing = _missing("test", test, TEST)
-    missing += _missing("fit", fit, FIT) if fit is not None else []
-    missing += _missing("val", val, TEST) if val is not None else []
-    if missing:
-        raise DataError(
-            f"{path} is no record of a run, it lacks {', '.join(missing)}: give the file as the test left it."
-        )
-    run_id = run_id or run_name(Path(test["checkpoint"]))
+    run_id = run_id or run_name(Path(record["test"]["checkpoint"]))
     if run_id is None or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_id):
         raise DataError(f"{path} does not tell what to call the run: name it with --as ID (letters, digits, . _ -).")
-    return Run(run_id, fit, test, val)
+    return Run(run_id, record.get("fit"), record["test"], record.get("val"))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads what a run has left so far: the sections ``fit``, ``test`` and ``val``, each where it has come to that.
+
+    Raises:
+        DataError: the file is missing or no record.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
@@ -129,6 +126,12 @@ def _read_json(path: Path) -> dict[str, Any]:
         record = None
     if not isinstance(record, dict):
         raise DataError(f"{path} is no record of a run: give the record.json that a test left in its folder.")
+    sections = {"fit": FIT, "test": TEST, "val": TEST}
+    found = {name: record[name] for name in sections if record.get(name) is not None}
+    if missing := [lack for name, section in found.items() for lack in _missing(name, section, sections[name])]:
+        raise DataError(
+            f"{path} is no record of a run, it lacks {', '.join(missing)}: give the file as the test left it."
+        )
     return record
 
 
