@@ -71,8 +71,8 @@ def _beside(runs: Sequence[ReportedRun], data: str, others: list[Published]) -> 
     ]
     ranked = sorted(others, key=lambda other: [-other[2].get(metric, -1.0) for metric in metrics])
     for model, who, figures in ranked:
-        if cells := [f"{figures[metric]:g}" if metric in figures else NONE for metric in metrics]:
-            rows.append([model, who, *cells])
+        if any(metric in figures for metric in metrics):
+            rows.append([model, who, *(f"{figures[metric]:g}" if metric in figures else NONE for metric in metrics)])
     first = metrics[0]
     entries: list[tuple[str, float, ReportedRun | None]] = [
         (run.label, value, run) for run in runs if (value := _figure(run, first)) is not None

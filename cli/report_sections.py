@@ -16,6 +16,7 @@ from lightning_modules.metrics import THRESHOLDS
 from lightning_modules.metrics.per_image import ratio
 
 Runs = Sequence[ReportedRun]
+TYPE_METRICS = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error", "iou")
 
 
 def without(runs: Runs, lack: str, remedy: str = "") -> list[Block]:
@@ -105,7 +106,8 @@ def types(runs: Runs) -> Section:
     tested = [run for run in runs if run.tested]
     kinds = image_types([run.tested for run in tested if run.tested])
     if not kinds:
-        return Section("types", "Image types", [Note("No test has told image types apart.")])
+        section.blocks += [Note("No test has told image types apart."), *unscored(runs)]
+        return section
     header = ["image type", "run", "images", "objects", *(FIGURES[metric] for metric in TYPE_METRICS)]
     rows = []
     for kind in kinds:
@@ -123,9 +125,6 @@ def types(runs: Runs) -> Section:
         section.blocks.append(Drawn(strips(scored, kinds, alt), "A mark is an image, a bar the mean of a run."))
     section.blocks += [Table("Figures of each image type", header, rows, words=2), *unscored(runs)]
     return section
-
-
-TYPE_METRICS = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error", "iou")
 
 
 def _of(run: ReportedRun, metric: str, kind: str) -> float | None:

@@ -95,11 +95,8 @@ def match_instances(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> Mat
     # edge, and a forest has as many trees as it has nodes less edges.
     tp_inclusive[0] = len(np.unique(overlaps.true[half])) + len(np.unique(overlaps.pred[half])) - len(intersection)
     ious = np.sort((intersection / union)[2 * intersection > union])
-    best_ious = np.zeros(n_pred)
-    np.maximum.at(best_ious, overlaps.pred, overlaps.intersection / overlaps.union)
-    best_ious = best_ious[np.argsort(overlaps.pred_id)]
-    aji = _aggregated_jaccard(overlaps)
-    return Matching(tp, n_pred - tp, n_true - tp, tp_inclusive, ious, best_ious, n_true, n_pred, *aji)
+    counts = tp, n_pred - tp, n_true - tp, tp_inclusive
+    return Matching(*counts, ious, _best_ious(overlaps), n_true, n_pred, *_aggregated_jaccard(overlaps))
 
 
 def label_images(true: LabelImage | Tensor, pred: LabelImage | Tensor) -> tuple[LabelImage, LabelImage]:
@@ -170,6 +167,13 @@ def _number(ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     number = np.empty(len(unique), dtype=np.int64)
     number[order] = np.arange(len(unique)) + (unique[0] != 0)
     return unique[order][unique[order] != 0], number[inverse]
+
+
+def _best_ious(overlaps: Overlaps) -> NDArray[np.float64]:
+    """The greatest IoU of each prediction, by ascending id."""
+    best = np.zeros(len(overlaps.pred_id))
+    np.maximum.at(best, overlaps.pred, overlaps.intersection / overlaps.union)
+    return best[np.argsort(overlaps.pred_id)]
 
 
 def _aggregated_jaccard(overlaps: Overlaps) -> tuple[int, int]:
