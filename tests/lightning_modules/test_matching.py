@@ -149,9 +149,10 @@ def test_21_000_objects_fit_into_time_and_memory():
     true = np.zeros((4096, 4096), dtype=np.int64)
     true[:4088, :4088] = np.kron(np.arange(146**2).reshape(146, 146) + 70_000, np.pad(np.ones((20, 20), int), 4))
     pred = np.roll(true, 2, axis=1)
-    start = time.perf_counter()
+    # Of this process: others may have the cores.
+    start = time.process_time()
     matching = match_instances(true, pred)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     tracemalloc.start()
     match_instances(true, pred)
     peak = tracemalloc.get_traced_memory()[1]
