@@ -101,19 +101,16 @@ def _(logger: TensorBoardLogger, samples: list[Shown], epoch: int, step: int) ->
 
 @show.register
 def _(logger: WandbLogger, samples: list[Shown], epoch: int, step: int) -> None:
-    pictures, masks = [], []
     for sample in samples:
         every = np.s_[:: -(-max(sample.true.shape) // LARGEST)]
         true, pred = (mask[every, every] for mask in outcomes(sample.true, sample.pred))
-        pictures.append(display_image(sample.source[every, every]))
-        masks.append(
-            {
-                "result": {"mask_data": pred, "class_labels": {1: "right", 2: "wrong"}},
-                "truth": {"mask_data": true, "class_labels": {1: "found", 2: "missed"}},
-            }
-        )
-    captions = [f"{sample.name}, epoch {epoch}" for sample in samples]
-    logger.log_image("samples", pictures, step, caption=captions, masks=masks)
+        masks = {
+            "result": {"mask_data": pred, "class_labels": {1: "right", 2: "wrong"}},
+            "truth": {"mask_data": true, "class_labels": {1: "found", 2: "missed"}},
+        }
+        picture = display_image(sample.source[every, every])
+        # Each under a key of its own: of several under one, W&B shows only those that have one size.
+        logger.log_image(f"samples/{sample.name}", [picture], step, caption=[f"epoch {epoch}"], masks=[masks])
 
 
 def outcomes(true: LabelImage, pred: LabelImage) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -330,7 +330,8 @@ def test_the_script_of_a_task_ends_as_its_trial_does_and_is_queued_again_near_th
     }.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "5", "LASTS": "0"}
+    job = {"SLURM_JOB_ID": "5", "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "LASTS": "0", **job}
     command = ["bash", str(ROOT / "slurm" / "sweep-trial.sbatch"), "mine.yaml", "--count", "3"]
     assert subprocess.run(command, cwd=tmp_path, env=environment, check=False).returncode == 3
     assert (tmp_path / "told").read_text() == "-m cli sweep mine.yaml --count 3 --one offline\n"
@@ -341,4 +342,4 @@ def test_the_script_of_a_task_ends_as_its_trial_does_and_is_queued_again_near_th
         time.sleep(0.02)
     process.send_signal(signal.SIGUSR1)
     assert process.wait() == 3
-    assert (tmp_path / "requeued").read_text() == "requeue 5\n"
+    assert (tmp_path / "requeued").read_text() == "requeue 5_3\n"

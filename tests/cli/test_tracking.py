@@ -119,14 +119,14 @@ def check_wandb(server: Server, folder: Path, written: Figures, names: set[str])
     # What the machine did, as W&B saw it.
     assert json.loads(server.lines[run_id, "wandb-events.jsonl"][0])["system.proc.memory.rssMB"] > 0
 
-    shown = list(server.logged(run_id, "samples").values())
-    assert len(shown) == 2
-    for pictures in shown:
-        assert {caption.partition(",")[0] for caption in pictures["captions"]} == names
-        masks = [mask for masks in pictures["all_masks"] for mask in masks.values()]
-        assert len(masks) == 2 * len(names)
-        for path in (*pictures["filenames"], *(mask["path"] for mask in masks)):
-            assert server.files[f"{run_id}/{path}"].startswith(b"\x89PNG")
+    for name in names:
+        shown = server.logged(run_id, f"samples/{name}")
+        assert len(shown) == 2
+        for pictures in shown.values():
+            (masks,) = pictures["all_masks"]
+            assert masks.keys() == {"result", "truth"}
+            for path in (*pictures["filenames"], *(mask["path"] for mask in masks.values())):
+                assert server.files[f"{run_id}/{path}"].startswith(b"\x89PNG")
 
     (entry,) = (row["results-test"] for row in server.history(run_id) if "results-test" in row)
     table = json.loads(server.files[f"{run_id}/{entry['path']}"])

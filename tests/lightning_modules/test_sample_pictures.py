@@ -78,15 +78,17 @@ def test_wandb_is_given_the_image_and_masks_no_larger_than_can_be_looked_at(show
     logger = stand_in(WandbLogger, log_image=lambda self, *args, **kwargs: given.append((args, kwargs)))
     large = Shown("large", np.zeros((2100, 60), np.uint8), np.zeros((2100, 60), int), np.ones((2100, 60), int))
     show(logger, [shown, large], 12, 34)
-    (((key, pictures, step), kwargs),) = given
-    assert (key, step, kwargs["caption"]) == ("samples", 34, ["plate 1/b3, epoch 12", "large, epoch 12"])
+    assert [key for (key, _, step), _ in given if step == 34] == ["samples/plate 1/b3", "samples/large"]
+    assert [kwargs["caption"] for _, kwargs in given] == [["epoch 12"]] * 2
+    pictures = [picture for (_, (picture,), _), _ in given]
+    masks = [masks for _, kwargs in given for masks in kwargs["masks"]]
     assert [picture.shape for picture in pictures] == [(32, 32, 3), (700, 20, 3)]
-    for picture, masks in zip(pictures, kwargs["masks"], strict=True):
-        assert {mask["mask_data"].shape for mask in masks.values()} == {picture.shape[:2]}
-    result, truth = (kwargs["masks"][0][key] for key in ("result", "truth"))
+    for picture, both in zip(pictures, masks, strict=True):
+        assert {mask["mask_data"].shape for mask in both.values()} == {picture.shape[:2]}
+    result, truth = (masks[0][key] for key in ("result", "truth"))
     assert result["class_labels"][result["mask_data"][6, 4]] == "right"
     assert truth["class_labels"][truth["mask_data"][4, 4]] == "found"
-    assert kwargs["masks"][1]["result"]["mask_data"].tolist() == np.full((700, 20), 2).tolist()
+    assert masks[1]["result"]["mask_data"].tolist() == np.full((700, 20), 2).tolist()
 
 
 def test_other_loggers_are_left_alone(shown):
