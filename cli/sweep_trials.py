@@ -188,7 +188,8 @@ class Trials:
                 raise DataError(f"{trial.command[0]} cannot be run ({error.strerror}): correct the command.") from None
             self.processes.add(process)
             for _ in self._until_ended(process, ending):
-                if not stopped and trial.number in self.sweep.to_stop(self.tried()):
+                # What is trained to the end may be tested.
+                if not stopped and not self._trained(trial) and trial.number in self.sweep.to_stop(self.tried()):
                     # As W&B's agent does.
                     stopped = True
                     process.terminate()
@@ -219,8 +220,7 @@ class Trials:
     def _ended(self, trial: Trial, code: int, stopped: bool, ending: bool) -> Trial:
         if stopped:
             return replace(trial, state="stopped")
-        record = self.record(trial)
-        if code == 0 and record and not record["fit"]["interrupted"]:
+        if code == 0 and self._trained(trial):
             return replace(trial, state="finished")
         # Lightning ends with code 0 where SLURM has asked it to.
         if ending or code == 0:
@@ -234,6 +234,10 @@ class Trials:
         path = next(iter(in_versions(self.folder, trial.name, "record.json")), None)
         record: dict[str, Any] | None = json.loads(path.read_text()) if path else None
         return record if record and "fit" in record else None
+
+    def _trained(self, trial: Trial) -> bool:
+        record = self.record(trial)
+        return record is not None and not record["fit"]["interrupted"]
 
     def interrupted(self, trial: Trial) -> bool:
         """Whether a trial that has not ended is worked on by nobody."""
