@@ -131,8 +131,9 @@ with_requeue() {
   done
   # What bash says of a process that ended in the moment of a signal.
   [[ $code != -1 ]] || code=143
-  # Ended by a signal that came to the processes alone: preempted, or by hand. A cancelled job is no longer running.
-  if [[ $code == 138 || $code == 143 ]] && [[ $(job_state) == RUNNING ]]; then
+  # Preempted, with time to end, or ended by USR1, sent by hand to the processes. (With 143 srun ends the processes that
+  # are left when another has failed.)
+  if [[ $code == 138 || $(job PreemptTime) == *:* ]] && [[ $(job JobState) == RUNNING ]]; then
     say "The processes were told to stop."
     requeue
   fi
@@ -140,7 +141,8 @@ with_requeue() {
   return "$code"
 }
 
-job_state() { scontrol show job "$SLURM_JOB_ID" | sed -n 's/.*JobState=\([A-Z]*\).*/\1/p'; }
+# job FIELD: what SLURM says of this job.
+job() { scontrol show job "$SLURM_JOB_ID" | sed -n "s/.*\b$1=\([^ ]*\).*/\1/p"; }
 
 near_limit() {
   local runs=("$RUNS_DIR"/*/"job_$JOB")

@@ -12,6 +12,9 @@ import yaml
 from cli.__main__ import main
 from datamodules.drawing import draw_nuclei, write_dsb_layout
 
+# A script for processes of their own: it parses its arguments as soon as it is imported.
+collect_ignore = ["stand_in_training.py"]
+
 Run = Callable[..., int]
 
 SMALL_CROP = "[{class_path: albumentations.RandomCrop, init_args: {height: 64, width: 64}}]"

@@ -18,7 +18,7 @@ for ((i = 1; i <= $#; i++)); do
   [[ ${!i} == --config ]] && echo "config: $(cat "${!next}")" >>"$LOG"
   [[ ${!i} == --version ]] && version=${!next}
 done
-[[ "$*" == *"${FAILING:-nothing}"* ]] && exit 2
+[[ "$*" == *"${FAILING:-nothing}"* || ${SLURM_PROCID:-} == "${FAILING_RANK:-none}" ]] && exit 2
 if [[ $3 == fit && ${SLURM_PROCID:-0} == 0 ]]; then
   mkdir -p "runs/x/version_0/checkpoints"
   ln -sfn version_0 "runs/x/$version"
@@ -114,6 +114,14 @@ def test_a_job_that_saves_nothing_is_not_queued_again_and_again(cluster: Virtual
     cluster.run("scancel", "-b", "-s", "USR1", job)
     cluster.wait_for(job, "COMPLETED")
     assert "nothing was saved since the start" in output(stand_in, job)
+    assert cluster.field(job, "Restarts") == "0"
+
+
+def test_one_process_that_fails_ends_the_job(cluster: VirtualCluster, stand_in: Path) -> None:
+    job = hand_in(
+        cluster, stand_in, "fit.sbatch", "--nodes=2", "--cpus-per-task=1", "--", TENTHS="6000", FAILING_RANK="1"
+    )
+    cluster.wait_for(job, "FAILED", timeout=300)
     assert cluster.field(job, "Restarts") == "0"
 
 

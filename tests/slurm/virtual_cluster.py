@@ -32,6 +32,7 @@ ReturnToService=2
 SlurmdParameters=config_overrides
 LaunchParameters=disable_send_gids
 KillWait=5
+UnkillableStepTimeout=900
 # On a machine that has much else to do.
 MessageTimeout=60
 BatchStartTimeout=300
@@ -118,7 +119,9 @@ class VirtualCluster:
         """Waits until a condition holds."""
         deadline = time.monotonic() + timeout
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            if time.monotonic() > deadline:
+                seen = [self.run(*command) for command in (["squeue"], ["sinfo", "-l"], ["sinfo", "-R"])]
+                raise AssertionError("\n".join([f"waited in vain for {what}", *seen]))
             time.sleep(0.2)
 
     def field(self, job: str, name: str) -> str:
