@@ -61,3 +61,7 @@ class Prediction:
     probability: Tensor | None
     instances: Instances
     page: int = 0
+
+    def to(self, device: torch.device) -> "Prediction":
+        """Stays on the CPU: `Trainer.predict` asks so of what it hands back."""
+        return self
