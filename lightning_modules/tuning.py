@@ -56,6 +56,7 @@ class TuningTrainer(Trainer):
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | Path | None = None,
         metric: str = "dsb_score",
+        weights_only: bool | None = None,
     ) -> None:
         """Finds the decoder's knobs that score best on the validation images.
 
@@ -66,6 +67,7 @@ class TuningTrainer(Trainer):
             datamodule: gives the validation images.
             ckpt_path: the weights; the newest run's best by default.
             metric: what to optimise, a key of `lightning_modules.metrics.segmentation_metrics`.
+            weights_only: as in `validate`, so that a run's own config goes with both.
 
         Raises:
             DataError: the decoder has no knobs, there is no such metric, or there are several processes.
@@ -82,7 +84,7 @@ class TuningTrainer(Trainer):
             self.callbacks.append(keeper)  # type: ignore[attr-defined]
             model.decoder = keeper  # type: ignore[assignment]
             try:
-                self.validate(model, datamodule=datamodule, ckpt_path=ckpt_path, verbose=False)
+                self.validate(model, datamodule, ckpt_path=ckpt_path, verbose=False, weights_only=weights_only)
             finally:
                 model.decoder = decoder
                 self.callbacks.remove(keeper)  # type: ignore[attr-defined]

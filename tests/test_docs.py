@@ -46,16 +46,13 @@ def test_commands_and_configs_exist(path: Path) -> None:
 
 def commands(path: Path) -> list[str]:
     """Commands of Lightning's in a page's blocks, whose configs come with Karyon."""
-    lines = [
-        line for block in re.findall(r"```bash\n(.*?)```", prose(path), flags=re.DOTALL) for line in block.splitlines()
-    ]
-    found = [line.partition("python -m cli ")[2] for line in lines if line.startswith(("uv run python", "pip install"))]
-    configs = re.compile(r"--config (\S+)")
+    lines = "".join(re.findall(r"```bash\n(.*?)```", prose(path), flags=re.DOTALL)).splitlines()
+    matches = [re.match(r"(?:pip install uv && )?(?:uv run )?python -m cli (.+)", line) for line in lines]
     return [
         command
-        for command in dict.fromkeys(found)
-        if command and command.split()[0] not in COMMANDS and "mine." not in command
-        if all((ROOT / config).is_file() for config in configs.findall(command))
+        for command in dict.fromkeys(match[1] for match in matches if match)
+        if command.split()[0] not in COMMANDS and "mine." not in command
+        if all((ROOT / config).is_file() for config in re.findall(r"--config (\S+)", command))
     ]
 
 

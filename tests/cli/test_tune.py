@@ -63,6 +63,12 @@ def test_validation_reaches_what_tuning_promises(
     assert not list(tmp_path.glob("karyon-maps-*"))
 
 
+def test_a_runs_own_config_is_all_that_evaluation_needs(run: Run, trained: list[object]) -> None:
+    for command in ("tune", "validate"):
+        assert run(command, "--config", "runs/quickstart/version_0/config.yaml") == 0
+    assert KNOBS.exists()
+
+
 def test_knobs_of_another_checkpoint_or_decoder_are_left_aside(
     run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
