@@ -145,6 +145,10 @@ class KaryonCLI(LightningCLI):
             }
         )
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "KaryonCLI":
+        """Stays one: averaged weights are a copy of the model, whose optimizer's factory refers to what made it."""
+        return self
+
     def _parse_ckpt_path(self) -> None:
         """Leaves the hyper-parameters in a checkpoint alone: Lightning lets them beat the command line."""
 

@@ -1,6 +1,7 @@
 """The configs, told apart: those that stand alone, those that are added behind another, those that are made of
 others' checkpoints, and sweeps over them."""
 
+import csv
 from pathlib import Path
 
 import yaml
@@ -15,3 +16,10 @@ _WHOLE = [
 COMPOSED = [path for path in _WHOLE if "TwoStage" in _ALL[path]["model"]["class_path"]]
 COMPLETE = [path for path in _WHOLE if path not in COMPOSED]
 ADDITIONS = [path for path in _ALL if path not in _WHOLE and path not in SWEEPS]
+
+
+def learned(metrics: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv without what the machine was doing meanwhile."""
+    with metrics.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{key: row[key] for key in row if not key.endswith("_per_second") and "system/" not in key} for row in rows]
