@@ -30,7 +30,9 @@ FIGURES = {
 NOT_YET, NONE = "not yet", "-"
 INTRODUCTION = """\
 What Karyon measured beside what was published. The test set of DSB2018 is the 65 images of `stage1_test`, each scored
-at its original size; nothing was tuned on it. On ISBI 2012 it is a block of slices held out from the training stack.
+at its original size; nothing was tuned on it. Four of them show, at another brightness, fields of view that are in the
+training set too (`python -m cli check` names them), as in every published figure. On ISBI 2012
+it is a block of slices held out from the training stack.
 Read accuracies with care: calling every pixel background scores {dsb:.3f} on the 65 images (about .87 on the training
 images), calling every pixel cell {isbi:.3f} on the held-out sections of ISBI 2012 (.780 on the whole stack). What
 decides is the DSB score for nuclei, TP / (TP + FP + FN) of the objects, the mean over the IoU thresholds .50, .55 ...
