@@ -56,8 +56,9 @@ def run_config(checkpoint: Path) -> Config:
     path = run_folder(checkpoint) / "config.yaml"
     try:
         config = yaml.safe_load(path.read_text())
-        return {key: config[key] for key in ("name", "model", "data")}
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        name = config.get("name", path.parents[1].name)
+        return {"name": name, "model": config["model"], "data": config["data"]}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise DataError(
             f"{path} is no readable config of a run: name a checkpoint that lies where fit has put it, such as "
             "runs/NAME/version_0/checkpoints/best.ckpt."
