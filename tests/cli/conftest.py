@@ -99,6 +99,7 @@ def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], 
             nested = {"data": {"init_args": {"images": {"init_args": {"root": str(tiny), "manifest": None}}}}}
             args += ["--config", json.dumps(nested), "--data.init_args.crop_size", 16]
             args += ["--model.init_args.network.init_args.widths", "[8,8]"]
+            args += ["--model.init_args.network.init_args.dropout", "[0,0]"] if "unet.UNet" in text else []
         elif "DSB2018DataModule" in text:
             args += ["--data.init_args.root", tiny, "--data.init_args.manifest", "null"]
             args += ["--data.init_args.annotation", "original"]

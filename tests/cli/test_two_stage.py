@@ -22,6 +22,7 @@ Small = Callable[[Path], list[object]]
 DETECTOR, CROPS, TWO_STAGE = (
     ROOT / "configs" / "reference" / f"r1-{name}.yaml" for name in ("detector", "crop-segmenter", "two-stage")
 )
+SMALL_CHAIN = [ROOT / "configs" / "dsb2018" / f"{name}.yaml" for name in ("detector", "crop-segmenter", "two-stage")]
 FOLDER = Path("runs/r1-two-stage")
 PERCENTILES = ["--data.init_args.normalization", "datamodules.transforms.PercentileNormalize"]
 
@@ -116,8 +117,17 @@ def test_crops_are_cut_out_of_any_data_set(run: Run) -> None:
     assert record["fit"]["steps"] > 0
 
 
+def test_the_small_stages_make_a_chain(run: Run, small: Small) -> None:
+    detector, crops, chain = SMALL_CHAIN
+    assert run("fit", *small(detector)) == 0
+    assert run("fit", *small(crops)) == 0
+    assert run("test", *small(chain)) == 0
+    record = json.loads(Path("runs/two-stage/test/record.json").read_text())
+    assert [stage["fit"]["model"] for stage in record["stages"].values()] == ["Detector", "CropSegmenter"]
+
+
 def test_every_composed_config_is_one_of_these() -> None:
-    assert [TWO_STAGE] == COMPOSED
+    assert sorted([TWO_STAGE, SMALL_CHAIN[-1]]) == sorted(COMPOSED)
 
 
 def test_what_is_missing_or_does_not_fit_is_one_sentence(

@@ -51,6 +51,9 @@ PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTi
 PartitionName=high Nodes=n[1-2] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
+# States that a job does not come out of.
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+
 
 class VirtualCluster:
     """Starts a cluster; its commands are run as a user of it would type them.
@@ -124,6 +127,13 @@ class VirtualCluster:
                 raise AssertionError("\n".join([f"waited in vain for {what}", *seen]))
             time.sleep(0.2)
 
+    def seen(self, job: str) -> str:
+        """All that SLURM says of a job, and what the job has printed."""
+        shown = self.run("scontrol", "show", "job", job)
+        output = re.search(r"StdOut=(.*)", shown)
+        path = Path(output[1]) if output else None
+        return "\n".join([shown, path.read_text() if path and path.is_file() else ""])
+
     def field(self, job: str, name: str) -> str:
         """What SLURM says of a job, such as its Restarts."""
         found = re.search(rf"\b{name}=(\S*)", self.run("scontrol", "show", "job", job))
@@ -132,14 +142,21 @@ class VirtualCluster:
 
     def wait_for(self, job: str, state: str, timeout: float = 600) -> None:
         """Waits until a job is in a state."""
-        self.wait(lambda: self.field(job, "JobState") == state, f"job {job} {state}", timeout)
+
+        def is_so() -> bool:
+            found = self.field(job, "JobState")
+            assert found == state or found not in ENDED, "\n".join([f"not {state}:", self.seen(job)])
+            return found == state
+
+        self.wait(is_so, f"job {job} {state}", timeout)
 
     def wait_for_restart(self, job: str, restarts: int) -> None:
         """Waits until a job was queued again, and lets it start without the two minutes that SLURM waits."""
         self.wait(lambda: self.field(job, "Restarts") == str(restarts), f"restart {restarts} of job {job}")
         self.wait(lambda: self.field(job, "JobState") in ("PENDING", "RUNNING"), f"job {job} being queued again")
         if self.field(job, "JobState") == "PENDING":
-            self.run("scontrol", "update", f"jobid={job}", "starttime=now")
+            # Not at once: a node refuses a job that it ended within the same second.
+            self.run("scontrol", "update", f"jobid={job}", "starttime=now+2")
         self.wait_for(job, "RUNNING")
 
 
