@@ -180,9 +180,15 @@ def _public(references: References, by_id: dict[str, Run]) -> str:
 
 
 def _best(references: References, entry: dict[str, Any], by_id: dict[str, Run]) -> str:
-    """Our run that is best by the first of a public entry's figures, on its data or on those to stand beside it."""
+    """Our run that is best by the first of a public entry's figures, on its data or on those to stand beside it.
+
+    Beside a figure of the original annotation alone stands one of ours of which the same is true.
+    """
     metrics, data = list(entry["figures"]), entry.get("beside", entry["data"])
-    runs = [by_id[system.id] for system in references.systems if system.data == data and system.id in by_id]
+    systems = [
+        system for system in references.systems if system.data == data and not (entry.get("plain") and system.beyond)
+    ]
+    runs = [by_id[system.id] for system in systems if system.id in by_id]
     scores = {run.id: score for run in runs if (score := run.metric(metrics[0])) is not None}
     if not scores:
         return NOT_YET

@@ -57,6 +57,7 @@ class System:
         config: path of our config, None where none is planned.
         schedule: ``{"epochs": n}`` or ``{"steps": n}`` of a full run, None where unknown.
         note: what else to know, or empty.
+        beyond: what it was given beyond the original annotation, or empty.
     """
 
     id: str
@@ -67,6 +68,7 @@ class System:
     config: str | None
     schedule: dict[str, int] | None
     note: str
+    beyond: str = ""
 
 
 @dataclass(frozen=True)

@@ -131,9 +131,8 @@ with_requeue() {
   done
   # What bash says of a process that ended in the moment of a signal.
   [[ $code != -1 ]] || code=143
-  # Preempted, with time to end, or ended by USR1, sent by hand to the processes. (With 143 srun ends the processes that
-  # are left when another has failed.)
-  if [[ $code == 138 || $(job PreemptTime) == *:* ]] && [[ $(job JobState) == RUNNING ]]; then
+  # Preempted, with time to end.
+  if [[ $(job PreemptTime) == *:* && $(job JobState) == RUNNING ]]; then
     say "The processes were told to stop."
     requeue
   fi

@@ -102,6 +102,12 @@ def test_best_of_ours_is_the_highest_of_the_same_data(place: Path) -> None:
     assert "(`quickstart`)" not in page and "(`r4-unet-adam-1e-4`)" not in page
 
 
+def test_beside_figures_of_the_original_annotation_stand_ours_of_it(place: Path) -> None:
+    for name, score in [("r3-unet", 0.3), ("default-model", 0.4)]:
+        page = run_results(place, write(place, made_up(name, {"dsb_score": score})))
+    assert page.count("0.3000 (`r3-unet`)") == 3 and page.count("0.4000 (`default-model`)") == 2
+
+
 def test_figures_of_other_images_are_called_so(place: Path) -> None:
     page = run_results(place, write(place, made_up("isbi-unet", {"v_rand": 0.91234, "v_info": 0.95678})))
     assert page.count("0.9123 / 0.9568 (`isbi-unet`, on other images)") == 2

@@ -152,7 +152,12 @@ class VirtualCluster:
 
     def wait_for_restart(self, job: str, restarts: int) -> None:
         """Waits until a job was queued again, and lets it start without the two minutes that SLURM waits."""
-        self.wait(lambda: self.field(job, "Restarts") == str(restarts), f"restart {restarts} of job {job}")
+
+        def queued_again() -> bool:
+            assert self.field(job, "JobState") != "FAILED", self.seen(job)
+            return self.field(job, "Restarts") == str(restarts)
+
+        self.wait(queued_again, f"restart {restarts} of job {job}")
         self.wait(lambda: self.field(job, "JobState") in ("PENDING", "RUNNING"), f"job {job} being queued again")
         if self.field(job, "JobState") == "PENDING":
             # Not at once: a node refuses a job that it ended within the same second.
