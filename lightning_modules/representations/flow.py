@@ -155,6 +155,7 @@ class FlowDecoder:
         min_ends: a pixel is a place to arrive at if at least so many paths end there.
         min_area: smaller objects are dropped, px.
         steps: of 1 px at most, at least so many are followed.
+        dilation: by how much objects are grown at the end, px; they never run into each other.
     """
 
     threshold: float = 0.5
@@ -162,11 +163,13 @@ class FlowDecoder:
     min_ends: int = 3
     min_area: int = 10
     steps: int = 200
+    dilation: int = 0
     knobs: ClassVar[dict[str, tuple[float, ...]]] = {
         "threshold": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
         "max_flow_error": (0, 0.2, 0.4, 0.6, 0.8, 1.2),
         "min_ends": (1, 2, 3, 5),
         "min_area": (0, 10, 20, 40, 80),
+        "dilation": (0, 1, 2),
     }
 
     def __call__(self, maps: Tensor) -> Instances:
@@ -175,7 +178,7 @@ class FlowDecoder:
         labels = gather(follow(np.where(inside, flow, 0), self.steps), inside, self.min_ends)
         if self.max_flow_error:
             labels[flow_errors(labels, maps[:2].cpu())[labels] > self.max_flow_error] = 0
-        return scored_instances(labels, probability, self.min_area)
+        return scored_instances(labels, probability, self.min_area, self.dilation)
 
     def probability(self, maps: Tensor) -> Tensor:
         return maps[2].cpu()

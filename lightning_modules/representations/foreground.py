@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import watershed
+from skimage.segmentation import expand_labels, watershed
 from torch import Tensor, nn
 
 from lightning_modules.instances import Instances
@@ -44,19 +44,22 @@ class ForegroundDecoder:
     Attributes:
         threshold: pixels of at least this probability are foreground.
         min_area: smaller objects are dropped, px.
+        dilation: by how much objects are grown at the end, px; they never run into each other.
     """
 
     threshold: float = 0.5
     min_area: int = 10
+    dilation: int = 0
     knobs: ClassVar[dict[str, tuple[float, ...]]] = {
         "threshold": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         "min_area": (0, 10, 20, 40, 80),
+        "dilation": (0, 1, 2),
     }
 
     def __call__(self, maps: Tensor) -> Instances:
         probability = self.probability(maps).numpy()
         labels, _ = ndimage.label(probability >= self.threshold, structure=np.ones((3, 3)))
-        return scored_instances(labels, probability, self.min_area)
+        return scored_instances(labels, probability, self.min_area, self.dilation)
 
     def probability(self, maps: Tensor) -> Tensor:
         return maps[0].cpu()
@@ -74,21 +77,24 @@ class WatershedDecoder:
         seed_threshold: components of at least this probability become an object each; below ``threshold`` it has no
             effect, and what holds no seed is dropped.
         min_area: smaller objects are dropped, px.
+        dilation: by how much objects are grown at the end, px; they never run into each other.
     """
 
     threshold: float = 0.5
     seed_threshold: float = 0.5
     min_area: int = 1
+    dilation: int = 0
     knobs: ClassVar[dict[str, tuple[float, ...]]] = {
         "threshold": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
         "seed_threshold": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98),
         "min_area": (1, 10, 30, 100, 300),
+        "dilation": (0, 1, 2),
     }
 
     def __call__(self, maps: Tensor) -> Instances:
         probability = self.probability(maps).numpy()
         labels = seeded_watershed(probability, probability >= self.threshold, self.seed_threshold)
-        return scored_instances(labels, probability, self.min_area)
+        return scored_instances(labels, probability, self.min_area, self.dilation)
 
     def probability(self, maps: Tensor) -> Tensor:
         return maps[0].cpu()
@@ -125,17 +131,22 @@ def seeded_watershed(
     return seeds if np.array_equal(seeds > 0, mask) else watershed(-height, seeds, connectivity, mask=mask)
 
 
-def scored_instances(labels: NDArray[Any], probability: NDArray[np.float32], min_area: int) -> Instances:
-    """Drops small objects, renumbers the others, and scores each by its mean probability.
+def scored_instances(
+    labels: NDArray[Any], probability: NDArray[np.float32], min_area: int, dilation: int = 0
+) -> Instances:
+    """Drops small objects, renumbers and grows the others, and scores each by its mean probability.
 
     Args:
         labels: integers (H, W), 0 is background, ids from 1 with or without gaps.
         probability: float (H, W) in [0, 1].
         min_area: smaller objects are dropped, px.
+        dilation: what is that near to an object becomes part of the nearest one, px.
     """
-    area = np.bincount(labels.ravel())
-    keep = area >= max(min_area, 1)
+    keep = np.bincount(labels.ravel()) >= max(min_area, 1)
     keep[0] = False
     labels = np.where(keep, np.cumsum(keep), 0)[labels]
+    if dilation:
+        labels = expand_labels(labels, dilation)
+    area = np.bincount(labels.ravel(), minlength=keep.sum() + 1)[1:]
     total = np.bincount(labels.ravel(), probability.ravel(), minlength=keep.sum() + 1)[1:]
-    return Instances.from_labels(torch.from_numpy(labels), torch.from_numpy(total / area[keep]))
+    return Instances.from_labels(torch.from_numpy(labels), torch.from_numpy(total / area))

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skimage.segmentation import expand_labels
 from torch import Tensor
 
 from datamodules.sample import DataError
@@ -220,15 +221,18 @@ class StarDecoder:
         threshold: candidates have at least this object probability.
         nms: of two polygons that share more than this fraction of the smaller one's area, the less probable is dropped.
         min_area: smaller objects are dropped, px; what is hidden by better objects does not count.
+        dilation: by how much objects are grown at the end, px; they never run into each other.
     """
 
     threshold: float = 0.5
     nms: float = 0.4
     min_area: int = 10
+    dilation: int = 0
     knobs: ClassVar[dict[str, tuple[float, ...]]] = {
         "threshold": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
         "nms": (0.2, 0.3, 0.4, 0.5, 0.6),
         "min_area": (0, 10, 20, 40, 80),
+        "dilation": (0, 1, 2),
     }
 
     def __call__(self, maps: Tensor) -> Instances:
@@ -240,7 +244,8 @@ class StarDecoder:
         visible = np.bincount(labels.ravel(), minlength=len(kept) + 1)[1:] >= max(self.min_area, 1)
         number = np.concatenate([[0], np.where(visible, np.cumsum(visible), 0)])
         scores = probability[points[visible, 0], points[visible, 1]]
-        return Instances.from_labels(torch.from_numpy(number[labels]), torch.from_numpy(scores))
+        grown = expand_labels(number[labels], self.dilation) if self.dilation else number[labels]
+        return Instances.from_labels(torch.from_numpy(grown), torch.from_numpy(scores))
 
     def probability(self, maps: Tensor) -> Tensor:
         """The object probability; towards the boundary it is lower than that of the foreground, which is not known."""
