@@ -60,7 +60,7 @@ def test_wandb_accepts_it(sweep: Path) -> None:
     assert (content["project"], content["program"]) == ("karyon", "cli")
 
 
-@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.name)
+@pytest.mark.parametrize("sweep", [sweep for sweep in SWEEPS if sweep != R4], ids=lambda path: path.name)
 def test_every_value_is_accepted_and_lands_where_it_belongs(
     sweep: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -68,14 +68,29 @@ def test_every_value_is_accepted_and_lands_where_it_belongs(
     # Each value once; parameters with fewer begin anew.
     for number in range(max(map(len, choices.values()))):
         parameters = {name: found[number % len(found)] for name, found in choices.items()}
-        with pytest.raises(SystemExit) as end:
-            run(*arguments(sweep, parameters), "--print_config")
-        printed = capsys.readouterr()
-        assert end.value.code == 0, printed.err
-        config = yaml.safe_load(printed.out)
-        for name, value in parameters.items():
-            if name != "config":
-                check_lands(config, name, value)
+        check_accepted(sweep, parameters, run, capsys)
+
+
+def test_every_cell_of_r4_is_a_command_of_its_own(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for cell in cells():
+        config = check_accepted(R4, cell, run, capsys)
+        network = {"r4-unet": "UNet", "r4-segnet": "SegNet"}[Path(cell["config"]).stem]
+        assert config["model"]["init_args"]["network"]["class_path"].endswith(f".{network}")
+
+
+def check_accepted(
+    sweep: Path, parameters: dict[str, Any], run: Run, capsys: pytest.CaptureFixture[str]
+) -> dict[str, Any]:
+    """Types a trial's command; returns the config that comes of it."""
+    with pytest.raises(SystemExit) as end:
+        run(*arguments(sweep, parameters), "--print_config")
+    printed = capsys.readouterr()
+    assert end.value.code == 0, printed.err
+    config: dict[str, Any] = yaml.safe_load(printed.out)
+    for name, value in parameters.items():
+        if name != "config":
+            check_lands(config, name, value)
+    return config
 
 
 def check_lands(config: dict[str, Any], name: str, value: Any) -> None:

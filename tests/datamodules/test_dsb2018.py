@@ -165,6 +165,16 @@ def test_a_share_of_some_types_is_tested_on_in_place_of_the_test_set(archives: P
     assert {item.name for item in usual.items["test"]} == {record.name for record in usual.test_cache().records}
 
 
+def test_whole_types_are_validated_on_and_none_of_them_trained_on(archives: Path, cache_dir: Path) -> None:
+    data = module(archives, cache_dir, val_kinds=["fluorescence"])
+    data.setup("fit")
+    train, val = ({item.kind for item in data.items[part]} for part in ("train", "val"))
+    assert val == {"fluorescence"} and train and not train & val
+    records = data.train_cache().records
+    assert len(data.items["val"]) == sum(record.kind == "fluorescence" for record in records)
+    assert len(data.items["train"]) + len(data.items["val"]) == len(records)
+
+
 def test_unknown_types_and_contradictions_are_refused(archives: Path, cache_dir: Path, refused: Callable) -> None:
     with refused("No image is of the type phase", "name some of ", "fluorescence"):
         module(archives, cache_dir, kinds=["phase"]).setup("fit")
