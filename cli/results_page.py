@@ -17,6 +17,10 @@ FIGURES = {
     "accuracy": "accuracy",
     "val/accuracy": "validation accuracy",
     "val/miou": "validation mIoU",
+    "box_map": "box mAP",
+    "box_map50": "box AP(.5)",
+    "mask_map": "mask mAP",
+    "mask_map50": "mask AP(.5)",
     "crop_iou": "crop IoU",
     "val/crop_iou": "validation crop IoU",
     "v_rand": "V_rand",
@@ -27,6 +31,7 @@ FIGURES = {
     "pixel_error": "pixel error",
     "warping_error": "warping error",
 }
+BOUNDED = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error")
 NOT_YET, NONE = "not yet", "-"
 INTRODUCTION = """\
 What Karyon measured beside what was published. The test set of DSB2018 is the 65 images of `stage1_test`, each scored
@@ -58,6 +63,7 @@ def page(references: References, runs: list[Run], figure: str) -> str:
     parts += [_section(references, section, by_id) for section in references.sections]
     parts += [_measured(references, by_id)]
     parts += [_other_runs(others)] if others else []
+    parts += [_bounds(bounded)] if (bounded := [run for run in runs if run.bounds]) else []
     parts += ["## Public figures to beat", _public(references, by_id)]
     parts += [_provenance(runs)]
     return "\n\n".join(parts) + "\n"
@@ -138,6 +144,18 @@ def _other_runs(runs: list[Run]) -> str:
     rows = [[f"`{run.id}`", trained(run, None)] for run in runs]
     about = "Runs of ours that stand for no published system."
     return "\n\n".join(["## Other runs", about, table(["id", "trained"], rows, words=2), *_figures(runs)])
+
+
+def _bounds(runs: list[Run]) -> str:
+    """What the truth in place of a stage would gain."""
+    rows = [
+        [f"`{run.id}`", name, *(number(metrics.get(metric), metric) for metric in BOUNDED)]
+        for run in runs
+        for name, metrics in (run.bounds or {}).items()
+    ]
+    about = "The truth in place of one stage of two, or of both, on the same test images: which one loses the score?"
+    header = ["id", "stages", *(FIGURES[metric] for metric in BOUNDED)]
+    return "\n\n".join(["## Bounds of two stages", about, table(header, rows, words=2)])
 
 
 def _figures(runs: list[Run]) -> list[str]:

@@ -28,12 +28,14 @@ class Run:
         fit: the record of the training, None where there is none.
         test: the record of the test.
         val: the record of a validation after the training, None where there is none.
+        bounds: metrics with the truth in place of one stage of two, or of both, as ``bound`` names it; None if unknown.
     """
 
     id: str
     fit: dict[str, Any] | None
     test: dict[str, Any]
     val: dict[str, Any] | None = None
+    bounds: dict[str, dict[str, float]] | None = None
 
     def metric(self, name: str) -> float | None:
         """A figure of the test, by the name that follows ``test/``, or one of ``val/``; None where there is none."""
@@ -111,7 +113,7 @@ def read_run(path: Path, run_id: str | None = None) -> Run:
     run_id = run_id or run_name(Path(record["test"]["checkpoint"]))
     if run_id is None or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_id):
         raise DataError(f"{path} does not tell what to call the run: name it with --as ID (letters, digits, . _ -).")
-    return Run(run_id, record.get("fit"), record["test"], record.get("val"))
+    return Run(run_id, record.get("fit"), record["test"], record.get("val"), record.get("bounds"))
 
 
 def read_record(path: Path) -> dict[str, Any]:

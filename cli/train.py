@@ -34,6 +34,7 @@ from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.callbacks.sample_pictures import SamplePictures
 from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
+from lightning_modules.formats.folder import write_whole
 from lightning_modules.stage_bounds import BoundingTrainer
 from lightning_modules.trained import check_fits
 
@@ -244,11 +245,13 @@ class KaryonCLI(LightningCLI):
     def after_bound(self) -> None:
         if not self.trainer.is_global_zero:
             return
-        path = Path(self.trainer.log_dir or ".") / "bounds.json"
+        # Beside what the chain itself has scored, which came last.
+        path = Path(self.trainer.log_dir or ".") / "record.json"
         bounds = {f"{boxes} boxes, {masks} masks": found for (boxes, masks), found in self.trainer.bounds.items()}
-        path.write_text(json.dumps(bounds, indent=1) + "\n")
+        record = {**json.loads(path.read_text()), "bounds": bounds}
+        write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
         show(bounds_table(bounds))
-        print(f"All metrics are in {path}.")
+        print(f"All metrics are in {path}, under bounds.")
 
     def after_predict(self) -> None:
         rank_zero_print(f"Everything is in {self.trainer.log_dir}")

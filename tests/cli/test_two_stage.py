@@ -15,6 +15,8 @@ import yaml
 from config_files import COMPOSED, ROOT
 
 from cli.__main__ import main
+from cli.results_page import page
+from cli.results_records import read_references, read_run
 
 Run = Callable[..., int]
 Small = Callable[[Path], list[object]]
@@ -94,7 +96,8 @@ def test_bounds_tell_which_stage_loses_the_score(
 ) -> None:
     assert run("bound", *stages, "--part", "test") == 0
     printed = capsys.readouterr().out
-    bounds = json.loads((FOLDER / "bound" / "bounds.json").read_text())
+    whole = json.loads((FOLDER / "bound" / "record.json").read_text())
+    bounds = whole["bounds"]
     assert list(bounds) == [
         f"{boxes} boxes, {masks} masks" for boxes in ("true", "found") for masks in ("true", "found")
     ]
@@ -102,8 +105,10 @@ def test_bounds_tell_which_stage_loses_the_score(
     assert bounds["true boxes, true masks"]["ap50"] == 1
     assert bounds["true boxes, true masks"]["dsb_score"] > bounds["found boxes, found masks"]["dsb_score"]
     # The chain's own record stays.
-    record = json.loads((FOLDER / "bound" / "record.json").read_text())["test"]["metrics"]
-    assert record["test/dsb_score"] == bounds["found boxes, found masks"]["dsb_score"]
+    assert whole["test"]["metrics"]["test/dsb_score"] == bounds["found boxes, found masks"]["dsb_score"]
+    read = read_run(FOLDER / "bound" / "record.json", "chain")
+    shown = page(read_references(ROOT / "results" / "references.yaml"), [read], "figure.png")
+    assert all(f"| `chain` | {name} | {metrics['dsb_score']:.4f} | " in shown for name, metrics in bounds.items())
 
 
 def test_crops_are_cut_out_of_any_data_set(run: Run) -> None:
