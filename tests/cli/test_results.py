@@ -274,7 +274,8 @@ def test_a_damaged_kept_record_and_missing_references_are_named(place: Path) -> 
 
 def test_configs_are_named_after_their_systems() -> None:
     for system in REFERENCES.systems:
-        assert system.section in REFERENCES.sections and system.data in REFERENCES.baselines
+        assert system.section in REFERENCES.sections
+        assert system.data in REFERENCES.baselines or system.section == "Karyon"
         assert set(system.published) <= set(REFERENCES.figures)
         if system.config:
             path = Path(system.config)

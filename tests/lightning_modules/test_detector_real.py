@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning import Trainer, seed_everything
 from torch.utils.data import DataLoader
@@ -27,6 +28,7 @@ QUIET: dict[str, Any] = {
 }
 
 
+@pytest.mark.real_data
 def test_four_real_images_are_learned_by_heart(real_dsb2018: Path, real_cache_dir: Path) -> None:
     data = DSB2018DataModule(
         root=real_dsb2018, cache_dir=real_cache_dir, normalization=PercentileNormalize(dark_background=True)
