@@ -41,6 +41,9 @@ def main() -> int:
         sentence = str(error).splitlines()[-1].removeprefix("datamodules.sample.DataError: ")
         print(f"error: {sentence}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

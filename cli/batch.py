@@ -1,12 +1,14 @@
 """What the commands that go through many files share: what has become of each, how long it takes, going on later."""
 
 import json
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -14,7 +16,8 @@ from cli.results_page import duration
 from datamodules.sample import DataError
 from lightning_modules.formats.folder import write_whole
 
-INTERRUPTED = 130  # as shells say it
+BY_SIGNAL = 128  # and the signal's number, as shells say it
+EVERY = 30  # s, of the lines about a large file
 
 
 class Tally:
@@ -32,7 +35,7 @@ class Tally:
 
     def fail(self, path: Path, reason: str) -> str:
         """Remembers why a file could not be used; returns what there is to say of it."""
-        self.failed[path] = reason.removeprefix(f"{path}: ").removeprefix(f"{path} ")
+        self.failed[path] = reason.removeprefix(str(path)).lstrip(":, ")
         return f"failed: {self.failed[path]}"
 
     def summary(self) -> int:
@@ -45,37 +48,73 @@ class Tally:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[str, str], None]]:
-    """Tells how far it is and how long it will take: a bar on a terminal, a line a file elsewhere.
+def stoppable() -> Iterator[None]:
+    """Lets a scheduler end the work as Ctrl-C does: with a KeyboardInterrupt, which holds the signal's number."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def stopped(stop: KeyboardInterrupt, tally: Tally) -> int:
+    """Says how it went until it was stopped; returns the exit code."""
+    tally.summary()
+    print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
+    return BY_SIGNAL + (stop.args[0] if stop.args else signal.SIGINT)
+
+
+class Report(Protocol):
+    """Takes a file, what has become of it, and which share of it is done with."""
+
+    def __call__(self, name: str, what: str, share: float = 1.0) -> None: ...
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Report]:
+    """Tells how far it is and how long it will take.
+
+    A bar on a terminal; elsewhere a line a file, and for a large one now and then a line more.
 
     Args:
         title: of the bar.
         total: number of files.
 
     Yields:
-        takes a file that is done with, and what has become of it.
+        takes the files one after the other, each as often as there is something to say.
     """
+    done = 0
     if sys.stdout.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns) as bar:
             task = bar.add_task(title, total=total)
 
-            def advance(name: str, what: str) -> None:
-                bar.advance(task)
+            def advance(name: str, what: str, share: float = 1.0) -> None:
+                nonlocal done
+                bar.update(task, completed=done + share)
+                done += share == 1
                 if what.startswith("failed"):
                     bar.console.print(f"{name}: {what}", markup=False, highlight=False)
 
             yield advance
         return
-    start = time.monotonic()
-    done = 0
+    start = said = time.monotonic()
 
-    def line(name: str, what: str) -> None:
-        nonlocal done
-        done += 1
-        spent = time.monotonic() - start
-        left = duration(spent / done * (total - done))
-        print(f"[{done}/{total}] {name}: {what}  {duration(spent)} spent, about {left} left", flush=True)
+    def line(name: str, what: str, share: float = 1.0) -> None:
+        nonlocal done, said
+        now = time.monotonic()
+        # Of nothing no time can be told.
+        if share == 1 or (now - said >= EVERY and done + share):
+            spent, said = now - start, now
+            left = spent / (done + share) * (total - done - share)
+            print(
+                f"[{done + 1}/{total}] {name}: {what}  {duration(spent)} spent, about {duration(left)} left", flush=True
+            )
+        done += share == 1
 
     yield line
 

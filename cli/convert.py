@@ -1,12 +1,11 @@
 """``python -m cli convert``: brings annotated images from one tool's layout into another's."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from cli.batch import INTERRUPTED, Tally, progress, resumes
+from cli.batch import Tally, progress, resumes, stoppable, stopped
 from cli.layouts import WRITERS, LayoutWriter
 from datamodules.layouts.known import LAYOUTS, find_layout
 from datamodules.layouts.protocol import AnnotatedImage
@@ -30,7 +29,7 @@ def convert(args: list[str]) -> int:
         args: of the command line, after ``convert``.
 
     Returns:
-        0 if all images are converted, 1 if some could not be, 130 after Ctrl-C.
+        0 if all images are converted, 1 if some could not be, 130 after Ctrl-C, 143 where a scheduler has ended it.
 
     Raises:
         DataError: nothing can be done: no layout, no image, no place to write to.
@@ -42,7 +41,7 @@ def convert(args: list[str]) -> int:
     _check_place(options.source, folder)
     print(f"{len(images)} images in {options.source}, {layout}; {options.to} in {folder}", flush=True)
     tally = Tally("converted")
-    with writing_to(folder):
+    with writing_to(folder), stoppable():
         settings = {"source": str(options.source.resolve()), "from": repr(layout), "to": options.to}
         folder.mkdir(parents=True, exist_ok=True)
         resumes(folder / "convert.json", settings, "choose another --out, or delete it")
@@ -52,9 +51,8 @@ def convert(args: list[str]) -> int:
                     report(image.name, convert_image(image, writer, folder, tally))
             complete = [image.name for image in images if (folder / writer.completing(image.name)).exists()]
             writer.finish(folder, complete)
-        except KeyboardInterrupt:
-            print("Interrupted; the same command goes on where it stopped.", file=sys.stderr)
-            return INTERRUPTED
+        except KeyboardInterrupt as stop:
+            return stopped(stop, tally)
     return tally.summary()
 
 
@@ -86,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m cli convert",
         description=f"{__doc__} {LOSSES} The same command again goes on after a stop. Exit code: 0 all done, 1 some "
-        "images failed, 2 nothing can be done, 130 interrupted.",
+        "images failed, 2 nothing can be done, 130 interrupted, 143 ended by a scheduler.",
     )
     parser.add_argument(
         "source", metavar="SOURCE", type=Path, help="folder; also a zip archive of dsb2018, a COCO file"

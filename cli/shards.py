@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lightning_modules.formats.folder import Format, ResultFolder, drop_parts, merge_parts
+from lightning_modules.formats.folder import Format, ResultFolder, drop_parts, merge_parts, shorten
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,12 @@ class Shard:
             merge_parts(folder)
         else:
             drop_parts(folder)
-        return ResultFolder(folder, formats, resume=resume, part=part, stem=lambda name: name)
+        return ResultFolder(folder, formats, resume=resume, part=part, stem=_mirrored)
+
+
+def _mirrored(name: str) -> str:
+    """The path of an image's results, which is that of the image below its folder."""
+    return "/".join(map(shorten, name.split("/")))
 
 
 WHOLE = Shard(1, 1)

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from datamodules.reading import Pixels, check_whole, decode_image, read_bytes
+from datamodules.reading import TIFF_SIGNATURES, Pixels, check_whole, decode_image, read_bytes, read_series
 from datamodules.sample import DataError
-
-IN_MEMORY = 2**31  # bytes; larger stacks are unpacked into a temporary file
-SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of TIFF and BigTIFF
 
 
 @dataclass(frozen=True)
@@ -48,19 +45,18 @@ def open_pages(path: Path, channel: int | None = None) -> Pages:
             start = file.read(4)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check the path and who may read it.") from None
-    if start in SIGNATURES:
+    if start in TIFF_SIGNATURES:
         try:
             return _open_tiff(path, channel)
-        except DataError:
+        except (DataError, MemoryError):
             raise
-        # As in `datamodules.reading.decode_image`, which knows a compression more.
+        # As in `datamodules.reading.decode_image`.
         except Exception as error:
-            if "imagecodecs" not in str(error):
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise DataError(
-                    f"{path} cannot be read ({reason}): the file is damaged or cut short; copy it again, or save it "
-                    "without compression if other programs open it."
-                ) from None
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(
+                f"{path} cannot be read ({reason}): the file is damaged or cut short; copy it again, or save it "
+                "without compression if other programs open it."
+            ) from None
     pixels = _pick(decode_image(read_bytes(path), str(path)), channel, path)
     return Pages((), "", lambda _: pixels)
 
@@ -68,12 +64,8 @@ def open_pages(path: Path, channel: int | None = None) -> Pages:
 def _open_tiff(path: Path, channel: int | None) -> Pages:
     with tifffile.TiffFile(path) as file:
         check_whole(file)
-        if len(file.series) > 1:
-            sizes = ", ".join(" x ".join(map(str, series.shape)) for series in file.series[:4])
-            raise DataError(f"{path} holds {len(file.series)} separate images ({sizes}): save each as a file.")
-        series = file.series[0]
-        axes = series.axes
-        pixels = series.asarray(out="memmap" if series.nbytes > IN_MEMORY else None)
+        series = _only_series(file, path)
+        pixels, axes = _as_shown(read_series(file, series), series.axes, series.keyframe)
     if "Y" not in axes or "X" not in axes:
         raise DataError(f"{path} has the axes {axes}: expected an image with a height and a width.")
     # Colours last, channels of a microscope apart: the latter have to be chosen from.
@@ -90,6 +82,41 @@ def _open_tiff(path: Path, channel: int | None) -> Pages:
     # So that a wrong choice of channel is told before anything is done.
     pages.read(0)
     return pages
+
+
+def _only_series(file: tifffile.TiffFile, path: Path) -> tifffile.TiffPageSeries:
+    """The image that a file holds; of a set of OME-TIFFs, each of which names the images of all, the file's own."""
+    own = [series for series in file.series if all(page is not None and page.parent is file for page in series.pages)]
+    if len(own) > 1:
+        sizes = ", ".join(" x ".join(map(str, series.shape)) for series in own[:4])
+        raise DataError(f"{path} holds {len(own)} separate images ({sizes}): save each as a file.")
+    if own:
+        return own[0]
+    if len(file.pages) > 1:
+        raise DataError(
+            f"{path} holds some of the planes that its OME-XML names, and the others lie in other files or nowhere: "
+            "save the image as one file."
+        )
+    return tifffile.TiffPageSeries([file.pages.first])
+
+
+def _as_shown(pixels: Pixels, axes: str, page: tifffile.TiffPage) -> tuple[Pixels, str]:
+    """Turns what a file holds into intensities: bright is bright, and only colours are samples (S) of a pixel.
+
+    A palette that grows brighter with the index tints intensities, as microscopes' programs do; any other is colours.
+    """
+    kinds = tifffile.PHOTOMETRIC
+    if page.photometric == kinds.MINISWHITE and pixels.dtype.kind in "ub":
+        return np.invert(pixels), axes
+    if page.photometric == kinds.PALETTE and page.colormap is not None:
+        colours = (page.colormap >> 8).astype(np.uint8)
+        if (np.diff(colours.sum(0, dtype=int)) < 0).any():
+            return colours.T[pixels], f"{axes}S"
+    if "S" in axes and "C" not in axes and page.photometric not in (kinds.RGB, kinds.YCBCR):
+        transparency = sum(extra in (1, 2) for extra in page.extrasamples)
+        samples = np.moveaxis(pixels, axes.index("S"), 0)[: page.samplesperpixel - transparency]
+        return samples, "C" + axes.replace("S", "")
+    return pixels, axes
 
 
 def _channel_index(channel: int | None, count: int, path: Path) -> int:

@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import logging
+import math
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,20 @@ from PIL import Image, UnidentifiedImageError
 from datamodules.sample import DataError, LabelImage
 
 TIFF_SUFFIXES = {".tif", ".tiff"}
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of TIFF and BigTIFF
 IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES}
 
 Pixels = NDArray[Any]
 
 # Pillow takes a large microscope slide for an attack.
 Image.MAX_IMAGE_PIXELS = None
+MOST_PIXELS, LONGEST_SIDE = 2**30, 2**20  # of OpenCV
+IN_MEMORY = 2**31  # bytes; larger TIFFs are unpacked into a temporary file
+
+# What is wrong with a file is said in a sentence that names it, and in no other way.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def decode_image(data: bytes, name: str) -> Pixels:
@@ -28,7 +39,7 @@ def decode_image(data: bytes, name: str) -> Pixels:
 
     Args:
         data: the whole file.
-        name: what to call the file in an error; its suffix tells TIFF from the rest.
+        name: what to call the file in an error.
 
     Returns:
         (H, W) or (H, W, 3 RGB), any dtype; an alpha channel is left out.
@@ -39,7 +50,10 @@ def decode_image(data: bytes, name: str) -> Pixels:
     if not data:
         raise DataError(f"{name} is empty (0 bytes): copy or download it again.")
     try:
-        pixels = _decode_tiff(data) if Path(name).suffix.lower() in TIFF_SUFFIXES else _decode_other(data)
+        # Whatever the suffix says.
+        pixels = _decode_tiff(data) if data.startswith(TIFF_SIGNATURES) else _decode_other(data, name)
+    except (DataError, MemoryError):
+        raise
     # The decoders report damage by many types (SyntaxError, struct.error, zlib.error, cv2.error, TiffFileError).
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -61,33 +75,81 @@ def decode_image(data: bytes, name: str) -> Pixels:
 def _decode_tiff(data: bytes) -> Pixels:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         series = file.series[0]
-        try:
-            pixels = np.asarray(series.asarray())
-        except ValueError as error:
-            # Without a further package tifffile knows few compressions; OpenCV knows LZW too, but first pages only.
-            if "imagecodecs" not in str(error) or (pixels := _decode_opencv(data)).shape != series.shape:
-                raise
+        pixels = read_series(file, series)
     # Planar RGB is stored channel first; a stack of three planes is no colour image.
     planar = series.axes in ("SYX", "CYX") and series.shape[0] in (3, 4)
     return np.moveaxis(pixels, 0, -1) if planar else pixels
 
 
-def _decode_other(data: bytes) -> Pixels:
+def read_series(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Pixels:
+    """Reads the pixels of a TIFF's series, in the series' shape.
+
+    Raises:
+        ValueError: its compression is known to none of the libraries.
+    """
+    try:
+        return np.asarray(series.asarray(out="memmap" if series.nbytes > IN_MEMORY else None))
+    except (ValueError, ImportError) as error:
+        # Without a further package tifffile knows few compressions; libtiff, in Pillow and OpenCV, knows LZW and JPEG.
+        if isinstance(error, ValueError) and "imagecodecs" not in str(error):
+            raise
+    file.filehandle.seek(0)
+    data = file.filehandle.read()
+    plane = series.shape[-3:] if series.axes.endswith("YXS") else series.shape[-2:]
+    for decode in (_pillow_planes, _opencv_planes):
+        planes = decode(data, series)
+        fit = [pixels.shape == plane and pixels.dtype.name == series.dtype.name for pixels in planes]
+        if all(fit) and len(fit) * math.prod(plane) == math.prod(series.shape):
+            return np.stack(planes).reshape(series.shape)
+    compression = tifffile.COMPRESSION(series.keyframe.compression).name
+    raise ValueError(f"it is compressed by {compression}, which is not known here")
+
+
+def _pillow_planes(data: bytes, series: tifffile.TiffPageSeries) -> list[Pixels]:
+    planes = []
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            for page in series.pages:
+                if page is not None:
+                    image.seek(page.index)
+                    planes.append(np.asarray(image))
+    except UnidentifiedImageError:
+        return []
+    # Pillow alone turns values around where 0 is white, and up to 8 bit.
+    inverted = series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE and series.dtype.itemsize == 1
+    return [np.invert(pixels) for pixels in planes] if inverted else planes
+
+
+def _opencv_planes(data: bytes, series: tifffile.TiffPageSeries) -> list[Pixels]:
+    # For what Pillow does not know, such as colours of 16 bit. Of what is damaged OpenCV would keep what it can where
+    # planes have 8 bit or are several.
+    single = len(series.pages) == 1 and series.dtype.itemsize > 1
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if single else None
+    return [] if pixels is None else [_to_rgb(pixels)]
+
+
+def _decode_other(data: bytes, name: str) -> Pixels:
     try:
         # OpenCV 4 returns the readable part of a cut file as if nothing had happened; Pillow does not.
         with Image.open(io.BytesIO(data)) as image:
+            if math.prod(image.size) > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
+                raise DataError(
+                    f"{name} has {image.height} x {image.width} px, more than can be read of this kind: save it as "
+                    "TIFF, or cut it into parts."
+                )
             image.verify()
             if image.format != "PNG":
                 Image.open(io.BytesIO(data)).load()
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
-    return _decode_opencv(data)
-
-
-def _decode_opencv(data: bytes) -> Pixels:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("the pixel data does not decode")
+    return _to_rgb(pixels)
+
+
+def _to_rgb(pixels: Pixels) -> Pixels:
+    """Puts OpenCV's colours in order."""
     if pixels.ndim == 3 and pixels.shape[2] >= 3:
         pixels = pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
     return np.asarray(pixels)
@@ -120,7 +182,7 @@ def decode_stack(data: bytes, name: str) -> Pixels:
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             check_whole(file)
-            stack = np.asarray(file.series[0].asarray())
+            stack = read_series(file, file.series[0])
             count, axes = len(file.series), file.series[0].axes
     # As in `decode_image`.
     except Exception as error:

@@ -1,7 +1,9 @@
 """From original pixels to the network's input: channels, normalisation, size and augmentation, in this order."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import albumentations
@@ -16,6 +18,10 @@ from datamodules.sample import DataError, LabelImage, Sample, relabel
 
 Image = NDArray[np.float32]
 Normalization = Callable[[Pixels], Image]
+Region = tuple[slice, slice]
+"""Rows and columns."""
+
+STRIP = 2**22  # numbers
 
 
 class ScaleToUnit:
@@ -49,20 +55,62 @@ class PercentileNormalize:
     dark_background: bool = False
 
     def __call__(self, pixels: Pixels) -> Image:
+        return self.fit(pixels)(pixels)
+
+    def fit(self, pixels: Pixels) -> "Stretch":
+        """Looks at a whole image, of which parts are to be normalised."""
         _check_finite(pixels)
-        low, high = np.percentile(pixels, [self.low, self.high])
+        # Between truth values lie no percentiles.
+        values = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+        low, high = np.percentile(values, [self.low, self.high])
+        # A constant image has no contrast to stretch: all zero.
+        stretch = Stretch(low, (high - low) or 1.0)
+        bright = self.dark_background and np.median(_brightness(stretch, pixels), overwrite_input=True) > 0.5
+        return replace(stretch, inverted=bool(bright))
+
+
+@dataclass
+class Stretch:
+    """Maps an intensity to 0, and the one that lies a span above it to 1; values beyond them are clipped.
+
+    Attributes:
+        low: the first intensity.
+        span: of intensities.
+        inverted: whether 1 becomes 0 and 0 becomes 1 in the end.
+    """
+
+    low: float
+    span: float
+    inverted: bool = False
+
+    def __call__(self, pixels: Pixels) -> Image:
         # In place, since an image may be large; single precision is exact for integers of 16 bit.
         image = pixels.astype(np.result_type(pixels.dtype, np.float32))
-        image -= low
-        # A constant image has no contrast to stretch: all zero.
-        image /= (high - low) or 1.0
+        image -= self.low
+        image /= self.span
         image = np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)
-        bright = self.dark_background and np.median(image if image.ndim == 2 else image.mean(2)) > 0.5
-        return np.subtract(1, image, out=image) if bright else image
+        return np.subtract(1, image, out=image) if self.inverted else image
+
+
+def fit(normalization: Normalization, pixels: Pixels) -> Normalization:
+    """A normalisation for the parts of an image: what depends on the whole of it is looked up now."""
+    return normalization.fit(pixels) if isinstance(normalization, PercentileNormalize) else normalization
+
+
+def _brightness(normalization: Normalization, pixels: Pixels) -> Image:
+    """The mean of the normalised channels (H, W), made row by row, since an image may be large."""
+    brightness = np.empty(pixels.shape[:2], np.float32)
+    step = max(1, STRIP // math.prod(pixels.shape[1:]))
+    for row in range(0, len(pixels), step):
+        part = normalization(pixels[row : row + step])
+        brightness[row : row + step] = part if part.ndim == 2 else part.mean(2)
+    return brightness
 
 
 def _check_finite(pixels: Pixels) -> None:
-    if not np.isfinite(pixels).all():
+    if pixels.dtype.kind == "c":
+        raise DataError("the pixels are complex numbers: save their absolute values.")
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError("the image holds values that are not finite (NaN or infinity): repair or remove it.")
 
 
@@ -110,10 +158,8 @@ class Preparation:
         """
         if labels is not None:
             check_size(name, pixels, labels)
-        try:
+        with _naming(name):
             image = to_channels(self.normalization(pixels), self.channels)
-        except DataError as error:
-            raise DataError(f"{name}: {error}") from None
         target = labels
         if self.image_size and self.image_size != image.shape[:2]:
             image, target = resize(image, target, self.image_size)
@@ -138,6 +184,39 @@ class Preparation:
             source=pixels if self.originals else None,
             truth=torch.from_numpy(relabel(labels)) if self.originals and labels is not None else None,
         )
+
+    def parts(self, name: str, pixels: Pixels) -> Callable[[Region], torch.Tensor]:
+        """Prepares an image part by part, so that a large one need not be in memory as floats, too.
+
+        Args:
+            name: of the image, for errors.
+            pixels: (H, W) or (H, W, 3), any dtype.
+
+        Returns:
+            gives a region of the network's input, float32 (C, h, w).
+
+        Raises:
+            DataError: the pixels cannot be normalised.
+        """
+        if self.image_size:
+            whole = self(name, "", pixels, None).image
+            return lambda region: whole[(..., *region)]
+        with _naming(name):
+            normalization = fit(self.normalization, pixels)
+
+        def part(region: Region) -> torch.Tensor:
+            with _naming(name):
+                return to_tensor(to_channels(normalization(pixels[region]), self.channels))
+
+        return part
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None
 
 
 def to_tensor(image: Image) -> torch.Tensor:

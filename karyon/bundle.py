@@ -141,7 +141,9 @@ def build_module(card: Card, state: State, name: Path) -> LightningModule:
         module.load_state_dict(state)
     # Whatever a class says of arguments that it does not take.
     except Exception as error:
-        reason = str(error).strip().splitlines()[-1].strip() if str(error).strip() else type(error).__name__
+        # The last line that does not repeat what was given.
+        lines = [line.strip() for line in str(error).splitlines() if not line.strip().startswith("Given value")]
+        reason = next(filter(None, reversed(lines)), type(error).__name__)
         raise DataError(f"{name}: its model cannot be built here ({reason}): export it again.") from None
     return module.eval().requires_grad_(False)
 

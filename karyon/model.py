@@ -1,5 +1,6 @@
 """A trained model: an image's pixels in, its objects out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ import torch
 from lightning import LightningModule
 
 from datamodules.reading import Pixels
-from datamodules.sample import Batch, DataError, collate
+from datamodules.sample import DataError, collate
 from datamodules.transforms import Preparation
 from karyon.bundle import Card, build_module, build_preparation, read_card, read_weights
 from lightning_modules.blocks import Block, Blockwise
@@ -45,7 +46,13 @@ class Model:
         elif tta:
             raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
 
-    def segment(self, image: Pixels, diameter: float | Literal["auto"] | None = None, name: str = "image") -> Instances:
+    def segment(
+        self,
+        image: Pixels,
+        diameter: float | Literal["auto"] | None = None,
+        name: str = "image",
+        report: Callable[[float], None] | None = None,
+    ) -> Instances:
         """Finds the objects of an image.
 
         Large images are taken in overlapping blocks, so that memory is bounded but for the image and its result.
@@ -56,6 +63,7 @@ class Model:
                 as those it was trained on. ``"auto"`` takes the median of what it finds in the middle of the image at
                 first. None leaves the image's scale.
             name: of the image, for errors.
+            report: is told which share of the image has been looked at, below 1, as often as there is news.
 
         Returns:
             the objects, at the image's size.
@@ -66,29 +74,39 @@ class Model:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
             raise DataError(f"{name}: the shape {image.shape} cannot be used: expected (H, W) or (H, W, 3).")
         size = image.shape[:2]
-        if diameter is None:
-            sample = self.preparation(name, "", image, None)
-        else:
+        with torch.inference_mode():
+            if diameter is None:
+                return self._find(image, size, self.preparation, name, report)
             scale = self._scale(image, diameter, name)
             seen = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
             # Decoded at the model's scale, for which its knobs were chosen.
-            sample = replace(replace(self.preparation, image_size=seen)(name, "", image, None), size=seen)
-        with torch.inference_mode():
-            instances = self._find(collate([sample]).to(self.device))
-        return resize_instances(instances, size)
+            instances = self._find(image, seen, replace(self.preparation, image_size=seen), name, report)
+            return resize_instances(instances, size)
 
-    def _find(self, batch: Batch) -> Instances:
+    def _find(
+        self,
+        image: Pixels,
+        size: tuple[int, int],
+        preparation: Preparation,
+        name: str,
+        report: Callable[[float], None] | None,
+    ) -> Instances:
+        """Finds the objects of an image, prepared as told, at a size."""
         module = self.module
         # A model that sees every image at one size needs no blocks.
         if self.preparation.image_size or not isinstance(module, DenseSegmenter):
-            instances: Instances = module.predict_step(batch)[0].instances
+            sample = replace(preparation(name, "", image, None), size=size)
+            instances: Instances = module.predict_step(collate([sample]).to(self.device))[0].instances
             return instances
+        part = preparation.parts(name, image)
 
         def find(block: Block) -> Instances:
-            return module.decoder(module.maps(batch.image[(..., *block.region)])[0])
+            if report:
+                report(block.share)
+            return module.decoder(module.maps(part(block.region)[None].to(self.device))[0])
 
         # Without the probability of a whole large image, which nobody asks for here.
-        return self.blocks.find(batch.sizes[0], find)
+        return self.blocks.find(size, find)
 
     def _scale(self, image: Pixels, diameter: float | Literal["auto"], name: str) -> float:
         if self.preparation.image_size:
@@ -109,7 +127,7 @@ def resize_instances(instances: Instances, size: tuple[int, int]) -> Instances:
 
     >>> resize_instances(Instances.from_labels(torch.tensor([[1, 2]])), (2, 4)).labels
     tensor([[1, 1, 2, 2],
-            [1, 1, 2, 2]])
+            [1, 1, 2, 2]], dtype=torch.int32)
     """
     old = instances.labels.shape
     if old == size:
@@ -118,7 +136,7 @@ def resize_instances(instances: Instances, size: tuple[int, int]) -> Instances:
     labels = instances.labels[rows][:, columns]
     kept = torch.bincount(labels.flatten(), minlength=len(instances) + 1) > 0
     kept[0] = False
-    number = torch.where(kept, kept.cumsum(0), 0)
+    number = torch.where(kept, kept.cumsum(0), 0).int()
     return Instances.from_labels(number[labels], instances.scores[kept[1:]])
 
 

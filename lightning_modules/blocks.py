@@ -65,11 +65,12 @@ class Blockwise:
             size: height and width of the image, px.
             find: finds the objects in the region of a block, at the region's size.
         """
-        labels = torch.zeros(size, dtype=torch.int64)
+        labels = torch.zeros(size, dtype=torch.int32)
         scores: list[Tensor] = []
         boxes: list[Tensor] = []
-        for core in product(self._cut(size[0]), self._cut(size[1])):
-            block = Block(core, self.halo, size)
+        cores = list(product(self._cut(size[0]), self._cut(size[1])))
+        for number, core in enumerate(cores):
+            block = Block(core, self.halo, size, number / len(cores))
             found = find(block)
             kept, box = _add(labels[block.region].numpy(), found, block.core_in_region, sum(map(len, scores)))
             scores.append(found.scores[kept])
@@ -89,10 +90,11 @@ class Block:
         core: its rows and columns in the image.
         region: those of the block with its halo.
         core_in_region: those of the core, in the region.
+        share: of the image's blocks, those that come before this one.
     """
 
-    def __init__(self, core: tuple[slice, slice], halo: int, size: tuple[int, int]) -> None:
-        self.core = core
+    def __init__(self, core: tuple[slice, slice], halo: int, size: tuple[int, int], share: float = 0.0) -> None:
+        self.core, self.share = core, share
         rows, columns = (
             slice(max(part.start - halo, 0), min(part.stop + halo, length))
             for part, length in zip(core, size, strict=True)
@@ -106,7 +108,7 @@ class Block:
 
 
 def _add(
-    target: NDArray[np.int64], found: Instances, core: tuple[slice, slice], number: int
+    target: NDArray[np.int32], found: Instances, core: tuple[slice, slice], number: int
 ) -> tuple[NDArray[np.bool_], Tensor]:
     """Draws those objects of a region into a label image whose centre lies in the region's core.
 
@@ -114,7 +116,7 @@ def _add(
     same object, found differently, and left out.
 
     Args:
-        target: int64 (h, w), the region of the label image; changed in place.
+        target: int32 (h, w), the region of the label image; changed in place.
         found: the objects of the region.
         core: rows and columns of the region's core.
         number: of objects that have been drawn.

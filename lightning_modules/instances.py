@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -13,7 +12,7 @@ class Instances:
     """Objects of one image; row k of ``scores`` and ``boxes`` is the object with id k + 1.
 
     Attributes:
-        labels: int64 (H, W), on the CPU: 0 background, 1..N the objects.
+        labels: int32 (H, W), on the CPU: 0 background, 1..N the objects.
         scores: float32 (N,), confidence in [0, 1].
         boxes: int64 (N, 4), x0, y0, x1, y1 in px, half-open (x1 and y1 are one past the last pixel).
     """
@@ -37,8 +36,8 @@ class Instances:
         tensor([[1, 0, 3, 1],
                 [2, 1, 3, 2]])
         """
-        labels = labels.cpu().long()
-        slices = ndimage.find_objects(labels.numpy().astype(np.int32))
+        labels = labels.cpu().int()
+        slices = ndimage.find_objects(labels.numpy())
         boxes = torch.tensor([[x.start, y.start, x.stop, y.stop] for y, x in slices], dtype=torch.int64).reshape(-1, 4)
         scores = torch.ones(len(boxes)) if scores is None else scores.cpu().float()
         return cls(labels, scores, boxes)

@@ -6,6 +6,7 @@ import cv2
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from datamodules.sample import LabelImage
@@ -62,7 +63,9 @@ def display_image(source: NDArray[Any]) -> Picture:
     array([[  0, 102],
            [255,  51]], dtype=uint8)
     """
-    values = source.astype(np.float32)
+    # What single precision cannot hold is not finite.
+    with np.errstate(over="ignore"):
+        values = source.astype(np.float32)
     finite = np.isfinite(values)
     low, high = np.percentile(values[finite], (0.1, 99.9)) if finite.any() else (0.0, 0.0)
     if source.dtype == np.uint8 and high >= 128:
@@ -146,7 +149,7 @@ def count_objects(labels: LabelImage) -> str:
     >>> count_objects(np.array([[0, 3]]))
     '1 object'
     """
-    number = np.count_nonzero(np.bincount(labels.ravel())[1:])
+    number = sum(found is not None for found in ndimage.find_objects(labels))
     return f"{number:,} object{'' if number == 1 else 's'}"
 
 

@@ -33,10 +33,10 @@ def paste_masks(
 
     >>> boxes = torch.tensor([[0.0, 0.0, 2.0, 1.0], [1.0, 0.0, 4.0, 1.0]])
     >>> paste_masks(boxes, torch.tensor([0.9, 0.8]), torch.ones(2, 1, 1), (1, 4), 0.5, min_area=1).labels
-    tensor([[1, 1, 2, 2]])
+    tensor([[1, 1, 2, 2]], dtype=torch.int32)
     """
     boxes, scores, masks = boxes.detach().cpu().float(), scores.detach().cpu().float(), masks.detach().cpu().float()
-    labels = torch.zeros(size, dtype=torch.int64)
+    labels = torch.zeros(size, dtype=torch.int32)
     surest = torch.zeros(size)
     for number, (box, score, mask) in enumerate(zip(boxes.tolist(), scores.tolist(), masks, strict=True), start=1):
         rows, from_rows = _sampling(box[1], box[3], mask.shape[0], size[0])

@@ -4,12 +4,15 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from datamodules.sample import DataError
@@ -45,11 +48,15 @@ def file_stem(name: str) -> str:
     >>> file_stem("plate 1/well B3"), file_stem("../x")
     ('plate 1%2Fwell B3', '%2E.%2Fx')
     """
-    stem = re.sub(r'^\.|[%/\\<>:"|?*\x00-\x1f\x7f]', lambda match: f"%{ord(match[0]):02X}", name)
-    if len(stem.encode()) > LONGEST_FILE_NAME:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-        stem = stem.encode()[: LONGEST_FILE_NAME - 17].decode(errors="ignore") + "~" + digest
-    return stem
+    return shorten(re.sub(r'^\.|[%/\\<>:"|?*\x00-\x1f\x7f]', lambda match: f"%{ord(match[0]):02X}", name))
+
+
+def shorten(name: str) -> str:
+    """Cuts a file's name to what file systems allow; different names stay different."""
+    if len(name.encode()) <= LONGEST_FILE_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name.encode()[: LONGEST_FILE_NAME - 17].decode(errors="ignore") + "~" + digest
 
 
 class ResultFolder:
@@ -128,6 +135,21 @@ class ResultFolder:
         """Where the file of an image lies."""
         return self.folder / kind / f"{self.stem(name)}{FILES[kind][0]}"
 
+    def stack_labels(self, name: str, pages: Sequence[str], shape: tuple[int, ...], axes: str) -> None:
+        """Turns the label images of a file's pages into one stack of the file's shape.
+
+        Args:
+            name: of the file.
+            pages: names of its images.
+            shape: of the axes before height and width.
+            axes: their names, such as ``TZ``.
+        """
+        paths = [self.path("labels", page) for page in pages]
+        # Otherwise done before.
+        if all(path.exists() for path in paths):
+            stack_labels(paths, self.path("labels", name), shape, axes)
+            shutil.rmtree(paths[0].parent)
+
     def _add(self, table: str, rows: Iterable[Iterable[Any]]) -> None:
         csv.writer(self.tables[table], lineterminator="\n").writerows(rows)
         self.tables[table].flush()
@@ -152,26 +174,37 @@ def complete_images(folder: Path, part: str = "") -> set[str]:
         part: of which process's tables, see `ResultFolder`.
     """
     counts = folder / f"counts.csv{part}"
-    # A row that was cut short has no count.
     return {row[0] for row in read_rows(counts) if len(row) == 2} if counts.exists() else set()
 
 
 def _begin_table(path: Path, columns: tuple[str, ...], complete: set[str]) -> None:
     """Writes a table's header, and of the rows that are there those of complete images."""
     rows = read_rows(path) if complete and path.exists() else iter(())
-    beginning = path.with_name(f"{path.name}.beginning")
-    with beginning.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as beginning, beginning.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(row for row in rows if len(row) == len(columns) and row[0] in complete)
-    beginning.replace(path)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Makes a file appear under its name only when it is whole, and leaves nothing behind otherwise.
+
+    Yields:
+        the path to write to.
+    """
+    writing = path.with_name(f"{path.name}.writing")
+    try:
+        yield writing
+        writing.replace(path)
+    finally:
+        writing.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Writes a file that appears under its name only when it is whole."""
-    writing = path.with_name(f"{path.name}.writing")
-    writing.write_bytes(data)
-    writing.replace(path)
+    with whole(path) as writing:
+        writing.write_bytes(data)
 
 
 def merge_parts(folder: Path) -> None:
@@ -182,10 +215,11 @@ def merge_parts(folder: Path) -> None:
     Args:
         folder: holds the tables, and a ``<table>.part<rank>`` of each other process.
     """
-    for table, columns in TABLES.items():
-        if not (folder / f"{table}.csv").exists() and any(folder.glob(f"{table}.csv.part*")):
-            _begin_table(folder / f"{table}.csv", columns, set())
     listed = complete_images(folder)
+    for table, columns in TABLES.items():
+        if any(folder.glob(f"{table}.csv.part*")):
+            # Its last row may be cut, or there is no first process.
+            _begin_table(folder / f"{table}.csv", columns, listed)
     for counts in sorted(folder.glob("counts.csv.part*")):
         new = complete_images(folder, counts.suffix) - listed
         listed |= new
@@ -206,10 +240,30 @@ def read_rows(path: Path) -> Iterator[list[str]]:
     """The rows of a table below its header."""
     # A single object's run lengths can be longer than the 131,072 characters that are allowed by default.
     csv.field_size_limit(sys.maxsize)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.reader(file)
+    # Where a process was ended or the disk was full, the last row has no end, and its last character may be cut.
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = csv.reader(line for line in file if line.endswith(("\n", "\r")))
         next(rows, None)
         yield from rows
+
+
+def stack_labels(paths: Sequence[Path], path: Path, shape: tuple[int, ...], axes: str) -> None:
+    """Joins label TIFFs of one size, read one by one, into one; see `ResultFolder.stack_labels`."""
+    headers = []
+    for single in paths:
+        with tifffile.TiffFile(single) as file:
+            headers.append((file.pages[0].shape, np.dtype(file.pages[0].dtype)))
+    dtype = max((dtype for _, dtype in headers), key=lambda dtype: dtype.itemsize)
+    with whole(path) as stack:
+        tifffile.imwrite(
+            stack,
+            (tifffile.imread(single).astype(dtype) for single in paths),
+            shape=(*shape, *headers[0][0]),
+            dtype=dtype,
+            compression="zlib",
+            photometric="minisblack",
+            metadata={"axes": f"{axes}YX"},
+        )
 
 
 def join_coco(paths: Iterable[Path], path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import json
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from PIL import Image
 from scipy import ndimage
 
 from karyon.model import Model
+from lightning_modules.formats.folder import ResultFolder
 
 Run = Callable[..., int]
 
@@ -48,8 +51,19 @@ def write_kinds(folder: Path) -> None:
     cv2.imwrite(str(folder / "rgba.png"), np.dstack([GREEN, np.full_like(SQUARES, 255)]))
     Image.fromarray(SQUARES).save(folder / "grey.jpg", quality=95)
     Image.fromarray(GREEN).save(folder / "colour.jpeg", quality=95)
-    for dtype in (np.uint8, np.uint16, np.uint32, np.float32, np.float64):
-        tifffile.imwrite(folder / f"{np.dtype(dtype)}.tif", SQUARES.astype(dtype))
+    for dtype in (bool, np.uint8, np.uint16, np.uint32, np.uint64, np.float16, np.float32, np.float64):
+        tifffile.imwrite(folder / f"{np.dtype(dtype)}.tif", SQUARES.astype(dtype), photometric="minisblack")
+    for dtype in (np.int8, np.int16, np.int32, np.float32):
+        tifffile.imwrite(folder / f"negative-{np.dtype(dtype)}.tif", (SQUARES // 2 - 120.0).astype(dtype))
+    tifffile.imwrite(folder / "big-endian.tif", SQUARES.astype(">u2"), byteorder=">")
+    tifffile.imwrite(folder / "deflate-tiles.tif", SQUARES, tile=(16, 16), compression="zlib", predictor=True)
+    tifffile.imwrite(folder / "huge-numbers.tif", SQUARES * 1e300)
+    cv2.imwrite(str(folder / "lzw.tif"), SQUARES)
+    Image.fromarray(SQUARES > 0).save(folder / "1-bit.png")
+    Image.fromarray(SQUARES > 0).save(folder / "fax.tif", compression="group4")
+    Image.fromarray(GREEN).quantize(4).save(folder / "palette.png")
+    for name in ("Zwei Zellen äöü.png", "SHOUTED.TIF", "a,b;'c'.png", "[1].png"):
+        Image.fromarray(SQUARES).save(folder / name)
     tifffile.imwrite(folder / "rgb.tif", GREEN, photometric="rgb")
     tifffile.imwrite(folder / "planar.tif", np.moveaxis(GREEN, 2, 0), photometric="rgb", planarconfig="separate")
     tifffile.imwrite(folder / "one.ome.tif", SQUARES[None], metadata={"axes": "CYX"}, ome=True)
@@ -60,7 +74,7 @@ def test_images_of_every_kind(segment: Run, tmp_path: Path) -> None:
     write_kinds(tmp_path / "in")
     assert segment("in") == 0
     names = {path.name for path in (tmp_path / "in").iterdir()}
-    assert counts() == dict.fromkeys(names, 2) and len(names) == 15
+    assert counts() == dict.fromkeys(names, 2) and len(names) == 33
     for name in names:
         assert (labels(f"{name}.tif") == LABELS).all() or Path(name).suffix in (".jpg", ".jpeg")
 
@@ -124,17 +138,25 @@ def test_broken_files_are_listed_with_their_reason_and_the_rest_is_done(
         "cut.jpg": cv2.imencode(".jpg", NOISE)[1].tobytes()[:-200],
         "cut.tif": (folder / "a.tif").read_bytes()[:-100],
         "cutstack.tif": whole[: len(whole) // 2],
-        "png.tif": png,
         "text.png": b"no image",
+        "text.tif": b"no image",
     }.items():
         (folder / name).write_bytes(content)
     tifffile.imwrite(folder / "nan.tif", np.where(SQUARES > 0, np.nan, 0).astype(np.float32))
+    stack = np.stack([SQUARES, np.where(SQUARES > 0, np.inf, 0)]).astype(np.float32)
+    tifffile.imwrite(folder / "nan-stack.tif", stack, photometric="minisblack")
+    tifffile.imwrite(folder / "complex.tif", SQUARES.astype(np.complex64))
     tifffile.imwrite(folder / "two.tif", SQUARES)
     tifffile.imwrite(folder / "two.tif", SQUARES[:9], append=True)
     (folder / "sub.png").mkdir()
     cv2.imwrite(str(folder / "z.png"), SQUARES)
     assert segment("in") == 1
-    assert counts() == {"a.tif": 2, "z.png": 2, **{f"stack.tif/{page}": 2 for page in range(1, 6)}}
+    assert counts() == {
+        "a.tif": 2,
+        "z.png": 2,
+        "nan-stack.tif/1": 2,
+        **{f"stack.tif/{page}": 2 for page in range(1, 6)},
+    }
     said = capsys.readouterr().err
     lines = {line.split(": ")[0].split("/")[-1]: line for line in said.splitlines()}
     for name, reason in {
@@ -143,9 +165,11 @@ def test_broken_files_are_listed_with_their_reason_and_the_rest_is_done(
         "cut.jpg": "cannot be read",
         "cut.tif": "cannot be read",
         "cutstack.tif": "cannot be read",
-        "png.tif": "cannot be read (not a TIFF file",
         "text.png": "cannot be read (not an image of a known format)",
+        "text.tif": "cannot be read (not an image of a known format)",
         "nan.tif": "not finite",
+        "nan-stack.tif": "page 2: the image holds values that are not finite",
+        "complex.tif": "complex numbers",
         "two.tif": "holds 2 separate images (20 x 30, 9 x 30): save each as a file.",
     }.items():
         assert reason in lines.pop(name)
@@ -200,11 +224,11 @@ def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
     calls = []
     real = Model.segment
 
-    def interrupt(model: Model, image: np.ndarray, diameter: object, name: str) -> object:
+    def interrupt(model: Model, *args: object) -> object:
         calls.append(1)
         if len(calls) in (3, 6):
             raise KeyboardInterrupt
-        return real(model, image, diameter, name)  # type: ignore[arg-type]
+        return real(model, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Model, "segment", interrupt)
     formats = ("--formats", "labels", "objects", "coco")
@@ -223,6 +247,137 @@ def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
     assert "0 segmented, 4 done before, 0 failed" in capsys.readouterr().out
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    # What runs in the background of a shell ignores Ctrl-C.
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_work_with_everything_in_order(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
+) -> None:
+    Path("in").mkdir()
+    for name in "abc":
+        cv2.imwrite(f"in/{name}.png", SQUARES)
+    Path("in/b.jpg").touch()
+    real, handler = ResultFolder.path, signal.getsignal(signal.SIGTERM)
+
+    def strike(folder: ResultFolder, kind: str, name: str) -> Path:
+        # While an overlay is about to be written.
+        if (kind, name) == ("overlays", "b.png"):
+            signal.raise_signal(number)
+        return real(folder, kind, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultFolder, "path", strike)
+        assert segment("in") == code
+    said = capsys.readouterr()
+    assert "1 segmented, 0 done before, 1 failed" in said.out
+    assert "b.jpg: is empty" in said.err and "the same command goes on" in said.err
+    assert list(counts()) == ["a.png"] and not list(Path().rglob("*.writing"))
+    Path("in/b.jpg").unlink()
+    assert segment("in") == 0
+    assert list(counts()) == ["a.png", "b.png", "c.png"]
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_an_interrupt_before_the_first_image_is_no_traceback(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cli.segment.load_model", interrupt)
+    cv2.imwrite("a.png", SQUARES)
+    assert segment("a.png") == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def test_a_full_disk_is_one_sentence_and_what_is_done_stays(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    cv2.imwrite("in/a.png", SQUARES)
+    cv2.imwrite("in/b.png", NOISE)
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The system refuses to let a file grow beyond this, in the middle of it: the overlay of the noise.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
+    try:
+        assert segment("in") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err
+    assert "cannot be written (File too large): free space, or choose another folder with --out." in said
+    assert said.count("\n") == 1
+    assert counts() == {"a.png": 2} and not list(Path().rglob("*.writing"))
+    assert segment("in") == 0
+    assert list(counts()) == ["a.png", "b.png"]
+
+
+def test_whatever_a_library_says_of_one_image_the_others_are_done(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = {
+        "b": RuntimeError("odd\nand long"),
+        "c": RuntimeError("not enough memory: tried 1 GB"),
+        "d": MemoryError(),
+    }
+    for name in "abcde":
+        cv2.imwrite(f"{name}.png", SQUARES)
+    real = Model.segment
+
+    def fail(model: Model, image: np.ndarray, diameter: object, name: str, report: object) -> object:
+        if error := errors.get(Path(name).stem):
+            raise error
+        return real(model, image, diameter, name, report)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "segment", fail)
+    assert segment("*.png") == 1
+    assert list(counts()) == ["a.png", "e.png"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("b.png: Karyon fails on it (RuntimeError: odd): please report that, with the file.")
+    assert all("it needs more memory than there is: cut it into parts" in line for line in lines[1:])
+    assert len(lines) == 3
+
+
+def test_names_that_results_cannot_have(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    png = cv2.imencode(".png", SQUARES)[1].tobytes()
+    long = ["x" * 240 + "1.png", "x" * 240 + "2.png"]
+    for name in long:
+        (Path("in") / name).write_bytes(png)
+    assert segment("in") == 0
+    # Shortened, and still two.
+    assert list(counts()) == long and len(list(Path("segmented/labels").iterdir())) == 2
+    Path("odd").mkdir()
+    try:
+        (Path("odd") / os.fsdecode(b"latin-\xe4.png")).write_bytes(png)
+    except OSError:
+        pytest.skip("This file system takes no names but in UTF-8.")
+    cv2.imwrite("odd/a.png", SQUARES)
+    assert segment("odd", "--out", "out") == 1
+    assert counts("out") == {"a.png": 2}
+    assert "its name is not valid UTF-8: rename it." in capsys.readouterr().err
+
+
+def test_images_of_one_name_in_another_folder_are_not_taken_for_done(
+    segment: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, pixels in (("first", SQUARES), ("second", NOISE)):
+        Path(folder).mkdir()
+        cv2.imwrite(f"{folder}/a.png", pixels)
+    assert segment("first") == 0
+    assert segment("second") == 2
+    said = capsys.readouterr().err
+    assert "holds results of other options (folder of the images): choose another --out, or --overwrite them." in said
+    assert counts() == {"a.png": 2}
+    assert segment("second", "--overwrite") == 0
+    assert counts() != {"a.png": 2}
+
+
 def test_a_folder_of_other_options_is_not_mixed(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("a.png", np.dstack([SQUARES, NOISE, NOISE]))
     assert segment("a.png") == 0
@@ -239,6 +394,23 @@ def test_time_left_is_told_in_lines(segment: Run, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "[1/2] a.png: 2 objects  0 s spent, about 0 s left" in said
     assert "2 segmented, 0 done before, 0 failed" in said
+
+
+def test_how_far_a_large_image_is_is_told(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cli.batch.EVERY", 0)
+    monkeypatch.setattr("karyon.model.BLOCK", 32)
+    monkeypatch.setattr("karyon.model.HALO", 32)
+    Path("in").mkdir()
+    cv2.imwrite("in/a.png", np.tile(SQUARES, (4, 1)))
+    tifffile.imwrite("in/b.tif", np.stack([SQUARES] * 2), photometric="minisblack")
+    assert segment("in") == 0
+    lines = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:-1] == [
+        *("[1/2] a.png: 33%", "[1/2] a.png: 67%", "[1/2] a.png: 8 objects"),
+        *("[2/2] b.tif: 0%", "[2/2] b.tif: 50%", "[2/2] b.tif: 4 objects on 2 pages"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +432,20 @@ def test_what_cannot_be_done_is_one_sentence(
     assert message in said and said.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", [("--diameter", "0"), ("--diameter", "x"), ("--channel", "0"), ("--formats", "gif")])
-def test_options_that_make_no_sense_are_refused(run: Run, option: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--diameter", "0"), "argument --diameter: 0 is no size: expected a number of px above 0, or auto"),
+        (("--diameter", "x"), "x is no size"),
+        (("--diameter", "inf"), "inf is no size"),
+        (("--channel", "0"), "argument --channel: 0 is no channel: expected a number from 1 on"),
+        (("--channel", "red"), "red is no channel"),
+        (("--formats", "gif"), "invalid choice: 'gif'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    run: Run, capsys: pytest.CaptureFixture[str], option: tuple[str, str], message: str
+) -> None:
     with pytest.raises(SystemExit, match="2"):
         run("segment", "a.png", *option)
+    assert message in capsys.readouterr().err

@@ -66,6 +66,18 @@ def test_a_shard_that_died_is_gone_on_with_or_made_up_for(segment: Run, capsys: 
     assert results("parts") == results("whole")
 
 
+def test_shards_go_on_after_one_job_that_died(segment: Run) -> None:
+    assert segment("--out", "whole") == 0
+    assert segment("--out", "parts") == 0
+    counts = Path("parts") / "counts.csv"
+    # As if it had been killed in the middle of a row.
+    counts.write_text("\n".join(counts.read_text().splitlines()[:3]) + "\nb/2.p")
+    for number in (1, 2):
+        assert segment("--out", "parts", "--shard", f"{number}/2") == 0
+    assert segment("--out", "parts") == 0
+    assert results("parts") == results("whole")
+
+
 def test_other_options_and_overwriting_are_refused(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert segment("--shard", "1/2") == 0
     assert segment("--shard", "2/2", "--diameter", 9) == 2

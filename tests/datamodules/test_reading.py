@@ -82,6 +82,11 @@ def png(pixels: np.ndarray) -> bytes:
         ("imagej.tif", tiff(np.moveaxis(RGB8, 2, 0), imagej=True, metadata={"axes": "CYX"}), RGB8),
         ("lzw.tif", opencv_tiff(GREY16), GREY16),
         ("lzw-rgb.tif", opencv_tiff(RGB8), RGB8),
+        ("lzw-rgb16.tif", opencv_tiff(RGB16), RGB16),
+        ("lzw-float.tif", pillow(FLOAT, "TIFF", compression="tiff_lzw"), FLOAT),
+        ("zstandard.tif", pillow(GREY8, "TIFF", compression="zstd"), GREY8),
+        ("tiff.png", tiff(GREY16), GREY16),
+        ("png.tif", png(GREY16), GREY16),
         ("one-channel.tif", tiff(GREY8[..., None], photometric="minisblack"), GREY8),
     ],
 )
@@ -92,7 +97,8 @@ def test_every_format_comes_out_as_it_went_in(name: str, data: bytes, expected: 
 
 def test_jpeg_comes_out_in_the_right_colours() -> None:
     pixels = np.full((16, 16, 3), [200, 100, 30], np.uint8)
-    assert np.abs(decode_image(pillow(pixels, "JPEG"), "a.jpg").astype(int) - pixels).max() < 5
+    for data in (pillow(pixels, "JPEG"), pillow(pixels, "TIFF", compression="jpeg")):
+        assert np.abs(decode_image(data, "a.jpg").astype(int) - pixels).max() < 5
 
 
 DAMAGEABLE = {
@@ -136,6 +142,34 @@ def test_what_is_no_image_is_refused(name: str, refused: Callable, tmp_path: Pat
         read_image(tmp_path / name)
 
 
+def test_damaged_lzw_is_refused(refused: Callable) -> None:
+    for pixels in (GREY8, RGB8, RGB16):
+        data = bytearray(opencv_tiff(pixels))
+        data[200:220] = bytes(byte ^ 0xFF for byte in data[200:220])
+        with refused("a.tif", "cannot be read"):
+            decode_image(bytes(data), "a.tif")
+
+
+def test_a_png_beyond_the_decoder_is_refused_before_it_is_decoded(refused: Callable) -> None:
+    header = struct.pack(">IIBBBBB", 100_000, 90_000, 8, 0, 0, 0, 0)
+    data = bytearray(png(GREY8))
+    data[16:29], data[29:33] = header, struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    with refused("a.png has 90000 x 100000 px", "save it as TIFF"):
+        decode_image(bytes(data), "a.png")
+
+
+def test_a_damaged_file_makes_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    stack = STACKS["tifffile"]
+    for name, data in {
+        "a.tif": tiff(GREY8)[:-100],
+        "b.tif": stack[: len(stack) // 2],
+        "c.png": png(GREY8)[:-9],
+    }.items():
+        with pytest.raises(DataError):
+            decode_image(data, name)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_missing_file_and_a_folder_are_refused(refused: Callable, tmp_path: Path) -> None:
     with refused(tmp_path / "a.png", "No such file", "check the path"):
         read_image(tmp_path / "a.png")
@@ -154,7 +188,7 @@ def test_a_compressed_stack_is_not_cut_down_to_its_first_plane(refused: Callable
     planes = [Image.fromarray(GREY8)] * 3
     file = io.BytesIO()
     planes[0].save(file, "TIFF", save_all=True, append_images=planes[1:], compression="tiff_lzw")
-    with refused("stack.tif", "LZW", "save it as PNG"):
+    with refused("stack.tif", "(3, 20, 30)", "save each plane as a file"):
         decode_image(file.getvalue(), "stack.tif")
 
 
@@ -184,6 +218,7 @@ STACKS = {
     "imagej": tiff(STACK, imagej=True, metadata={"axes": "ZYX"}),
     "pillow": pages(STACK),
     "packbits": pages(STACK, compression="packbits"),
+    "lzw": pages(STACK, compression="tiff_lzw"),
 }
 
 
@@ -244,8 +279,12 @@ def test_what_is_no_tiff_is_no_stack(data: bytes, reason: str, refused: Callable
 
 
 def test_a_compression_that_is_not_known_is_no_call_to_download_alone(refused: Callable) -> None:
-    with refused("a.tif", "LZW", "save it without compression"):
-        decode_stack(pages(STACK, compression="tiff_lzw"), "a.tif")
+    data = bytearray(tiff(STACK, photometric="minisblack", compression="zlib"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        place = file.pages.first.tags["Compression"].valueoffset
+    data[place : place + 2] = struct.pack("<H", tifffile.COMPRESSION.JPEGXL)
+    with refused("a.tif", "JPEGXL", "save it without compression"):
+        decode_stack(bytes(data), "a.tif")
 
 
 def test_labels_keep_their_numbers(tmp_path: Path) -> None:

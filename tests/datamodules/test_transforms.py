@@ -12,6 +12,7 @@ from albumentations import BasicTransform
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datamodules import transforms
 from datamodules.sample import DataError, collate, relabel
 from datamodules.transforms import PercentileNormalize, Preparation, ScaleToUnit, compose, exact, resize, to_channels
 
@@ -68,6 +69,33 @@ def test_values_that_are_not_finite_are_refused(
 ) -> None:
     with refused("x: the image holds values that are not finite", "repair or remove"):  # type: ignore[attr-defined]
         preparation(normalization=normalization)("x", "", np.array([[0.5, value]], np.float32), None)
+
+
+@pytest.mark.parametrize(
+    "normalization", [ScaleToUnit(), PercentileNormalize(), PercentileNormalize(dark_background=True)]
+)
+@pytest.mark.parametrize("shape", [(37, 50), (37, 50, 3)])
+@pytest.mark.parametrize("arguments", [{"channels": 1}, {"channels": 3}, {"channels": 3, "image_size": (20, 24)}])
+def test_the_parts_of_an_image_are_prepared_as_its_whole(
+    normalization: object, shape: tuple[int, ...], arguments: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Bright for the most part.
+    pixels = RNG.integers(0, 2**16, shape).astype(np.uint16) // 2 + 2**15
+    prepare = preparation(normalization=normalization, **arguments)
+    whole = prepare("x", "", pixels, None).image
+    # Looked at in several strips.
+    monkeypatch.setattr(transforms, "STRIP", 400)
+    part = prepare.parts("x", pixels)
+    for region in ((slice(0, 9), slice(3, 20)), (slice(5, 20), slice(0, 24))):
+        assert torch.equal(part(region), whole[(..., *region)])
+
+
+def test_parts_that_cannot_be_normalised_name_their_image(refused: Callable[..., object]) -> None:
+    everywhere = slice(None), slice(None)
+    with refused("x: float pixels from 0 to 2 are outside"):  # type: ignore[attr-defined]
+        preparation().parts("x", np.array([[0.0, 2.0]]))(everywhere)
+    with refused("x: the pixels are complex numbers"):  # type: ignore[attr-defined]
+        preparation(normalization=PercentileNormalize()).parts("x", np.array([[1j]]))
 
 
 @given(st.floats(1e-8, 1e6), st.floats(-1e3, 1e3))

@@ -21,7 +21,7 @@ from shapely.geometry import shape
 
 from datamodules.sample import decode_run_lengths, relabel
 from lightning_modules.formats import files, tables
-from lightning_modules.formats.folder import ResultFolder
+from lightning_modules.formats.folder import ResultFolder, whole
 from lightning_modules.formats.outlines import outlines
 from lightning_modules.instances import Instances, Prediction
 
@@ -70,7 +70,7 @@ def test_a_ring_that_meets_itself_is_cut_into_an_outline_and_a_hole():
 
 
 @given(LABELS)
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_geojson_is_valid_and_covers_the_pixels(labels):
     content = json.loads(files.geojson(prediction(labels)))
     assert [feature["properties"]["name"] for feature in content["features"]] == [
@@ -90,7 +90,7 @@ def read_rois(data):
 
 
 @given(LABELS)
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_rois_surround_the_pixels(labels):
     rois = read_rois(files.roi_zip(prediction(labels, page=2)))
     assert [roi.name for roi in rois] == [str(number) for number in range(1, labels.max() + 1)]
@@ -114,7 +114,7 @@ def read_coco(path):
 
 
 @given(LABELS)
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_coco_masks_are_the_objects(tmp_path_factory, labels):
     path = tmp_path_factory.getbasetemp() / "coco.json"
     path.write_bytes(files.coco(prediction(labels)))
@@ -129,7 +129,7 @@ def test_coco_masks_are_the_objects(tmp_path_factory, labels):
 
 
 @given(LABELS)
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 def test_label_tiff_and_run_lengths_give_the_labels_back(labels):
     assert (tifffile.imread(io.BytesIO(files.label_tiff(labels))) == labels).all()
     rows = list(tables.run_length_rows(prediction(labels)))
@@ -169,20 +169,29 @@ def test_a_folder_holds_each_format_and_coco_of_the_whole_set(tmp_path):
         assert (joined.annToMask(annotation) == (labels == annotation["label"])).all()
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_that_did_not_become_whole_leaves_nothing_behind(tmp_path, error):
+    (tmp_path / "a.tif").write_bytes(b"before")
+    with pytest.raises(type(error)), whole(tmp_path / "a.tif") as writing:
+        writing.write_bytes(b"half")
+        raise error
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"before"]
+
+
 def test_only_what_is_asked_for_is_written(tmp_path):
     results = ResultFolder(tmp_path, ["geojson"])
     results.write(prediction(RING), SOURCE)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["counts.csv", "geojson"]
 
 
-@pytest.mark.parametrize("counts", ["image,objects\na,1\n", "image,objects\na,1\nbc", "image,objects\na,1\nb"])
-def test_a_folder_resumes_behind_its_last_complete_image(tmp_path, counts):
+@pytest.mark.parametrize("cut", ["", "bc", "b", "b,1"])
+def test_a_folder_resumes_behind_its_last_complete_image(tmp_path, cut):
     first = ResultFolder(tmp_path)
     for name in ("a", "b"):
         first.write(prediction(RING, name), SOURCE)
     first.close()
     # Killed between the two tables, in the middle of a row.
-    (tmp_path / "counts.csv").write_text(counts)
+    (tmp_path / "counts.csv").write_text(f"image,objects\na,1\n{cut}")
     with (tmp_path / "run_lengths.csv").open("a") as file:
         file.write("a")
     second = ResultFolder(tmp_path, resume=True)
