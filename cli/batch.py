@@ -18,6 +18,7 @@ from lightning_modules.formats.folder import write_whole
 
 BY_SIGNAL = 128  # and the signal's number, as shells say it
 EVERY = 30  # s, of the lines about a large file
+DONE_BEFORE = "done before"
 
 
 class Tally:
@@ -41,7 +42,7 @@ class Tally:
     def summary(self) -> int:
         """Prints how it went; returns the exit code: 1 if some files failed."""
         spent = duration(time.monotonic() - self.start)
-        print(f"{self.done} {self.verb}, {self.skipped} done before, {len(self.failed)} failed; {spent}.")
+        print(f"{self.done} {self.verb}, {self.skipped} {DONE_BEFORE}, {len(self.failed)} failed; {spent}.")
         for path, reason in self.failed.items():
             print(f"  {path}: {reason}", file=sys.stderr)
         return 1 if self.failed else 0
@@ -103,18 +104,19 @@ def progress(title: str, total: int) -> Iterator[Report]:
             yield advance
         return
     start = said = time.monotonic()
+    worked = 0
 
     def line(name: str, what: str, share: float = 1.0) -> None:
-        nonlocal done, said
+        nonlocal done, worked, said
         now = time.monotonic()
-        # Of nothing no time can be told.
-        if share == 1 or (now - said >= EVERY and done + share):
+        # What was done before takes no time, and of nothing no time can be told.
+        work = worked + (share if what != DONE_BEFORE else 0)
+        if share == 1 or (now - said >= EVERY and work):
             spent, said = now - start, now
-            left = spent / (done + share) * (total - done - share)
-            print(
-                f"[{done + 1}/{total}] {name}: {what}  {duration(spent)} spent, about {duration(left)} left", flush=True
-            )
+            left = f", about {duration(spent / work * (total - done - share))} left" if work else ""
+            print(f"[{done + 1}/{total}] {name}: {what}  {duration(spent)} spent{left}", flush=True)
         done += share == 1
+        worked += share == 1 and what != DONE_BEFORE
 
     yield line
 

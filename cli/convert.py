@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.batch import Tally, progress, resumes, stoppable, stopped
+from cli.batch import DONE_BEFORE, Tally, progress, resumes, stoppable, stopped
 from cli.layouts import WRITERS, LayoutWriter
 from datamodules.layouts.known import LAYOUTS, find_layout
 from datamodules.layouts.protocol import AnnotatedImage
@@ -60,7 +60,7 @@ def convert_image(image: AnnotatedImage, writer: LayoutWriter, folder: Path, tal
     """Converts an image, or says why not; returns what there is to say of it."""
     if (folder / writer.completing(image.name)).exists():
         tally.skipped += 1
-        return "done before"
+        return DONE_BEFORE
     try:
         pixels, labels = image.read()
         writer.write(folder, image, pixels, labels)

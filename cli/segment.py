@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from cli.batch import Tally, progress, resumes, stoppable, stopped
+from cli.batch import DONE_BEFORE, Tally, progress, resumes, stoppable, stopped
 from cli.inputs import find_images
 from cli.shards import WHOLE, Shard
 from datamodules.pages import Pages, open_pages
@@ -87,7 +87,7 @@ class Work:
         """
         if name in self.results.complete:
             self.tally.skipped += 1
-            return "done before"
+            return DONE_BEFORE
         try:
             return self._pages(name, path, report)
         except DataError as error:
@@ -123,7 +123,7 @@ class Work:
         self.tally.done += bool(found)
         self.tally.skipped += not found
         if not found:
-            return "done before"
+            return DONE_BEFORE
         return f"{sum(found):,} objects" + (f" on {len(found)} pages" if pages.shape else "")
 
     def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> int | None:

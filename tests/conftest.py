@@ -2,10 +2,15 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from datamodules.dsb2018 import DSB2018DataModule
 
 ROOT = Path(__file__).parents[1]
+
+# How long an example takes is no part of any test.
+settings.register_profile("karyon", parent=settings(), deadline=None)
+settings.load_profile("karyon")
 
 
 def real_folder(name: str) -> Path:

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from bundles import write_bundle
 from PIL import Image
 from scipy import ndimage
 
+from cli.batch import DONE_BEFORE, progress
 from karyon.model import Model
 from lightning_modules.formats.folder import ResultFolder
 
@@ -394,6 +396,22 @@ def test_time_left_is_told_in_lines(segment: Run, capsys: pytest.CaptureFixture[
     said = capsys.readouterr().out
     assert "[1/2] a.png: 2 objects  0 s spent, about 0 s left" in said
     assert "2 segmented, 0 done before, 0 failed" in said
+
+
+def test_what_was_done_before_does_not_shorten_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0, 0, 10, 30])
+    monkeypatch.setattr("cli.batch.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with progress("Segmenting", 4) as report:
+        report("a", DONE_BEFORE)
+        report("b", "1 objects")
+        report("c", "2 objects")
+    assert capsys.readouterr().out.splitlines() == [
+        "[1/4] a: done before  0 s spent",
+        "[2/4] b: 1 objects  10 s spent, about 20 s left",
+        "[3/4] c: 2 objects  30 s spent, about 15 s left",
+    ]
 
 
 def test_how_far_a_large_image_is_is_told(
