@@ -17,7 +17,7 @@ from datamodules.pages import Pages, open_pages
 from datamodules.sample import DataError
 from karyon.model import DEFAULT as DEFAULT_MODEL
 from karyon.model import Model, load_model
-from lightning_modules.formats.folder import DEFAULT, Format, ResultFolder, writing_to
+from lightning_modules.formats.folder import DEFAULT, Format, ResultFolder, complete_images, writing_to
 from lightning_modules.instances import Prediction
 
 
@@ -164,7 +164,9 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
         **{key: getattr(options, key) for key in ("channel", "diameter", "tta", "formats")},
     }
     path = options.out / "segment.json"
-    if options.overwrite:
+    # Where no image could be used, as without the right channel, there is nothing to mix.
+    empty = not complete_images(options.out) and not any(options.out.glob("counts.csv.part*"))
+    if options.overwrite or (empty and options.shard == WHOLE):
         path.unlink(missing_ok=True)
     return resumes(path, settings, "choose another --out, or --overwrite them")
 

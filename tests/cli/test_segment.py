@@ -389,6 +389,14 @@ def test_a_folder_of_other_options_is_not_mixed(segment: Run, capsys: pytest.Cap
     assert (labels("a.png.tif") == LABELS).all()
 
 
+def test_other_options_are_tried_where_no_image_could_be_used(segment: Run) -> None:
+    tifffile.imwrite("two.tif", np.stack([NOISE, SQUARES]), imagej=True, metadata={"axes": "CYX"})
+    assert segment("two.tif") == 1
+    assert segment("two.tif", "--channel", 2) == 0
+    assert (labels("two.tif.tif") == LABELS).all()
+    assert segment("two.tif", "--channel", 1) == 2
+
+
 def test_time_left_is_told_in_lines(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
     for name in "ab":
         cv2.imwrite(f"{name}.png", SQUARES)
