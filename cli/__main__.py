@@ -29,10 +29,12 @@ def main() -> int:
             return code or 0
         from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+        from cli.processes import one_voice
         from cli.train import KaryonCLI
 
         try:
-            KaryonCLI()
+            with one_voice():
+                KaryonCLI()
         except SIGTERMException:
             # A SystemExit that would end this with a code of 0, as if the training were done.
             return TERMINATED

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from cli.processes import say
 from cli.runs import Trained
 from datamodules.sample import DataError
 from lightning_modules.formats.folder import write_whole
@@ -85,14 +86,29 @@ def tuned_config(trained: Trained, decoder: str) -> dict[str, Any] | None:
         raise DataError(f"{path} is no readable file of tuned knobs: delete it, or run tune again.") from None
     if digest != _digest(trained.checkpoints):
         earlier = " or ".join(checkpoint.name for checkpoint in trained.checkpoints)
-        print(f"{path} was tuned for an earlier {earlier} and is left aside: run tune again.")
+        say(f"{path} was tuned for an earlier {earlier} and is left aside: run tune again.")
         return None
     if tuned != decoder:
-        print(f"{path} was tuned for another decoder and is left aside.")
+        say(f"{path} was tuned for another decoder and is left aside.")
         return None
     shown = ", ".join(f"{name} {value:g}" for name, value in knobs.items())
-    print(f"Tuned knobs of {path}: {shown} (options on the command line win).")
+    say(f"Tuned knobs of {path}: {shown} (options on the command line win).")
     return config
+
+
+def with_config(args: list[str], config: str) -> list[str]:
+    """Adds a config behind the last one of a command line, so that it wins over files but not over later options.
+
+    >>> with_config(["test", "--config", "a.yaml", "--name", "x"], "{}")
+    ['test', '--config', 'a.yaml', '--config', '{}', '--name', 'x']
+    """
+    behind = 1
+    for position, arg in enumerate(args):
+        if arg in ("--config", "-c"):
+            behind = position + 2
+        elif arg.startswith("--config="):
+            behind = position + 1
+    return [*args[:behind], "--config", config, *args[behind:]]
 
 
 def _digest(paths: Sequence[Path]) -> str:

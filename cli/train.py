@@ -15,18 +15,19 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
 from cli.cluster import check_started_by_srun, trainer_plugins
-from cli.knobs import store_knobs, stored_knobs
+from cli.knobs import store_knobs, stored_knobs, with_config
+from cli.processes import check_processes, is_first, say
 from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
 from cli.tracking import log_run, settle_tracking
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
+from lightning_modules.callbacks.exact_resume import ExactResume
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
@@ -49,9 +50,17 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 # None are deleted: what was logged before has been renamed.
 warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+# Our metrics gather the images of all processes, tell them apart by their names, and count each once.
+warnings.filterwarnings("ignore", message=".*recommended to use `self.log\\(.*sync_dist=True")
+warnings.filterwarnings("ignore", message="Using `DistributedSampler` with the dataloaders")
+# A TrainingLoader goes on where the training does.
+warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
 
 # Lightning advertises its own services at every start.
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in record.getMessage())
+# Every process says its seed and its number; the first one's lines tell both of all.
+for speaker in ("seed", "distributed"):
+    logging.getLogger(f"lightning.fabric.utilities.{speaker}").addFilter(lambda _: is_first())
 
 DESCRIPTION = (
     "Karyon finds and outlines nuclei and membranes. Begin with: python -m cli fit --config configs/quickstart.yaml. "
@@ -168,7 +177,7 @@ class KaryonCLI(LightningCLI):
             self.start, said = settle_start(config)
             resumed = self.start.folder
             if said:
-                rank_zero_print(said)
+                say(said)
         settle_tracking(config, str(self.subcommand), resumed)
 
     def instantiate_classes(self) -> None:
@@ -183,15 +192,16 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(self.log_dir, name="", version="")
             self.save_config_kwargs = {"overwrite": True}
         else:
-            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            if is_first():
                 self.run_folder = RunFolder(self.start)
                 self.save_config_kwargs = {"config_filename": self.run_folder.config_name}
             # The other processes are told by the first, through the trainer.
             version = self.run_folder.path.name if self.run_folder else None
-            csv_logger = CSVLogger(config.runs_dir, name=config.name, version=version)
+            # On disk at once: a run that is killed loses no metrics.
+            csv_logger = CSVLogger(config.runs_dir, config.name, version, flush_logs_every_n_steps=1)
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
-        own = [RunRecord(), ScoreTables(), TrainingFigures(), EpochLines(), ResultLog()]
+        own = [RunRecord(), ScoreTables(), TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
@@ -202,11 +212,12 @@ class KaryonCLI(LightningCLI):
             plugins=trainer_plugins(config.trainer.plugins),
             **kwargs,
         )
-        rank_zero_print(f"Run folder: {trainer.log_dir}")
+        say(f"Run folder: {trainer.log_dir}")
+        check_processes(trainer, config.trainer.sync_batchnorm)
         return trainer
 
     def after_fit(self) -> None:
-        rank_zero_print(f"Run folder: {self.trainer.log_dir}")
+        say(f"Run folder: {self.trainer.log_dir}")
         if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best or None)
@@ -224,9 +235,9 @@ class KaryonCLI(LightningCLI):
         self.trainer.predict(**{**kwargs, "return_predictions": False})
 
     def after_test(self) -> None:
+        folder = Path(self.trainer.log_dir or ".")
         if self.trainer.is_global_zero:
             show(result_table(self.trainer.callback_metrics, "test"))
-            folder = Path(self.trainer.log_dir or ".")
             print(f"The overlays lie in {folder / 'overlays'}, everything else beside them.")
 
     def after_validate(self) -> None:
@@ -243,10 +254,10 @@ class KaryonCLI(LightningCLI):
         )
 
     def after_bound(self) -> None:
-        if not self.trainer.is_global_zero:
-            return
         # Beside what the chain itself has scored, which came last.
         path = Path(self.trainer.log_dir or ".") / "record.json"
+        if not self.trainer.is_global_zero:
+            return
         bounds = {f"{boxes} boxes, {masks} masks": found for (boxes, masks), found in self.trainer.bounds.items()}
         record = {**json.loads(path.read_text()), "bounds": bounds}
         write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
@@ -254,7 +265,7 @@ class KaryonCLI(LightningCLI):
         print(f"All metrics are in {path}, under bounds.")
 
     def after_predict(self) -> None:
-        rank_zero_print(f"Everything is in {self.trainer.log_dir}")
+        say(f"Everything is in {self.trainer.log_dir}")
 
 
 @contextmanager
@@ -271,27 +282,6 @@ def in_one_sentence() -> Iterator[None]:
         while isinstance(cause.__cause__, ValueError | DataError):
             cause = cause.__cause__
         raise DataError(str(cause)) from cause
-
-
-def with_config(args: list[str], config: str) -> list[str]:
-    """Adds a config behind the last one of a command line, so that it wins over files but not over later options.
-
-    >>> with_config(["test", "--config", "a.yaml", "--name", "x"], "{}")
-    ['test', '--config', 'a.yaml', '--config', '{}', '--name', 'x']
-    """
-    behind = 1
-    for position, arg in enumerate(args):
-        if arg in ("--config", "-c"):
-            behind = position + 2
-        elif arg.startswith("--config="):
-            behind = position + 1
-    return [*args[:behind], "--config", config, *args[behind:]]
-
-
-@rank_zero_only
-def rank_zero_print(line: str) -> None:
-    """Prints a line once, though several processes say it."""
-    print(line, flush=True)
 
 
 def show(table: Table) -> None:

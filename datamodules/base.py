@@ -1,21 +1,24 @@
 """What every data module shares: samples from records, loaders, and random states that differ where they must."""
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import albumentations
 import cv2
 import lightning
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from datamodules.reading import Pixels
 from datamodules.sample import Batch, DataError, LabelImage, Sample, collate
+from datamodules.sampling import Draw, TrainingLoader, TrainingSampler
 from datamodules.transforms import Normalization, Preparation, ScaleToUnit, compose
+
+Loader = TypeVar("Loader", bound=DataLoader[Any])
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Item:
 
 
 class LabelImageDataset(Dataset[Sample]):
-    """Items, prepared one at a time."""
+    """Items, prepared one at a time: a `Draw` with its own augmentation, a number with one by torch's random state."""
 
     def __init__(self, items: Sequence[Item], preparation: Preparation) -> None:
         self.items = items
@@ -45,52 +48,19 @@ class LabelImageDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Sample:
-        item = self.items[index]
-        pixels, labels = item.read()
-        return self.preparation(item.name, item.kind, pixels, labels)
-
-
-class EndlessSampler(Sampler[int]):
-    """Goes through all items in random order, again and again; an epoch is a cut of that stream.
-
-    A shuffled loader begins anew each epoch. Here an epoch goes on where the last one stopped, so that all items of a
-    kind are drawn equally often whether an epoch is longer or shorter than the data set.
-
-    Args:
-        kinds: of each item.
-        length: number of draws in an epoch.
-        balance: 0 draws kinds as often as they are found, 1 all kinds equally often; between the two, a kind of n items
-            is drawn in proportion to n to the power of 1 - balance.
-    """
-
-    def __init__(self, kinds: Sequence[str], length: int, balance: float = 0.0) -> None:
-        self.length = length
-        groups: dict[str, list[int]] = {}
-        for index, kind in enumerate(kinds):
-            groups.setdefault(kind, []).append(index)
-        # Without balance there is one group, so that every pass holds each item once.
-        members = list(groups.values()) if balance else [list(range(len(kinds)))]
-        # Of its own, so that every process draws the same stream, of which Lightning gives each its share.
-        generator = torch.Generator().manual_seed(torch.initial_seed())
-        weights = torch.tensor([float(len(group)) for group in members]) ** (1 - balance)
-        self.stream = _draw([_shuffled_passes(group, generator) for group in members], weights, generator)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.islice(self.stream, self.length)
-
-
-def _draw(streams: list[Iterator[int]], weights: torch.Tensor, generator: torch.Generator) -> Iterator[int]:
-    while True:
-        yield next(streams[int(torch.multinomial(weights, 1, generator=generator))])
-
-
-def _shuffled_passes(members: list[int], generator: torch.Generator) -> Iterator[int]:
-    while True:
-        yield from (members[k] for k in torch.randperm(len(members), generator=generator).tolist())
+    def __getitem__(self, drawn: int | Draw) -> Sample:
+        draw = drawn if isinstance(drawn, Draw) else Draw(drawn, int(torch.randint(2**32, ())))
+        item = self.items[draw.item]
+        # Albumentations 2.0.8 keeps a private random state that is copied into each worker: unseeded, all workers and
+        # all epochs repeat the same (https://github.com/albumentations-team/AlbumentationsX/issues/266). Its
+        # set_random_seed gives each transform the same state, so that all of one probability are applied or none is.
+        if augmentations := self.preparation.augmentations:
+            augmentations.set_random_state(np.random.default_rng(draw.seed), random.Random(draw.seed))
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would do, but looks for every kind of GPU each time.
+            torch.default_generator.manual_seed(draw.seed)
+            pixels, labels = item.read()
+            return self.preparation(item.name, item.kind, pixels, labels)
 
 
 class LabelImageDataModule(lightning.LightningDataModule):
@@ -137,61 +107,54 @@ class LabelImageDataModule(lightning.LightningDataModule):
             raise ValueError(f"balance is {balance}: expected a number from 0 to 1.")
         self.samples_per_epoch = samples_per_epoch
         self.balance = balance
+        # Taken now, since torch is seeded again and again during training.
+        self.seed = torch.initial_seed()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.items: dict[str, list[Item]] = {"train": [], "val": [], "test": [], "predict": []}
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        rank = self.trainer.global_rank if self.trainer else 0
-        augmentations = self.train_preparation.augmentations
-        if augmentations and self.num_workers == 0:
-            augmentations.set_random_seed((torch.initial_seed() + rank) % 2**32)
-        order: dict[str, Any] = {"shuffle": True}
-        if self.samples_per_epoch or self.balance:
-            kinds = [item.kind for item in self.items["train"]]
-            order = {"sampler": EndlessSampler(kinds, self.samples_per_epoch or len(kinds), self.balance)}
-        return self._loader("train", self.train_preparation, self.batch_size, rank=rank, **order)
+    def train_dataloader(self) -> TrainingLoader:
+        kinds = [item.kind for item in self._held("train")]
+        trainer = self.trainer
+        world = {"processes": trainer.world_size, "rank": trainer.global_rank} if trainer else {}
+        sampler = TrainingSampler(kinds, self.samples_per_epoch or len(kinds), self.balance, self.seed, **world)
+        loader = self._loader(TrainingLoader, "train", self.train_preparation, self.batch_size, sampler=sampler)
+        loader.trainer = trainer
+        return loader
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("val", self.preparation, self.eval_batch_size)
+        return self._loader(DataLoader, "val", self.preparation, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("test", self.preparation, self.eval_batch_size)
+        return self._loader(DataLoader, "test", self.preparation, self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        return self._loader("predict", self.preparation, self.eval_batch_size)
+        return self._loader(DataLoader, "predict", self.preparation, self.eval_batch_size)
 
     def _loader(
-        self, part: str, preparation: Preparation, batch_size: int, rank: int = 0, **kwargs: Any
-    ) -> DataLoader[Sample]:
-        if not self.items[part]:
-            raise DataError(f"{type(self).__name__} holds no image for '{part}': check its root and its fractions.")
-        return DataLoader(
-            LabelImageDataset(self.items[part], preparation),
+        self, loader: type[Loader], part: str, preparation: Preparation, batch_size: int, **kwargs: Any
+    ) -> Loader:
+        return loader(
+            LabelImageDataset(self._held(part), preparation),
             batch_size=batch_size,
             num_workers=self.num_workers,
             collate_fn=collate,
-            worker_init_fn=partial(seed_worker, rank=rank),
+            worker_init_fn=keep_to_one_thread,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             **kwargs,
         )
 
+    def _held(self, part: str) -> list[Item]:
+        if not self.items[part]:
+            raise DataError(f"{type(self).__name__} holds no image for '{part}': check its root and its fractions.")
+        return self.items[part]
+
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True)
 
 
-def seed_worker(worker: int, rank: int) -> None:
-    """Gives every worker of every process its own augmentations, anew in each epoch.
-
-    Albumentations 2.0.8 keeps a private random state that is copied into each worker: unseeded, all workers and all
-    epochs repeat the same augmentations (https://github.com/albumentations-team/AlbumentationsX/issues/266).
-    ``torch.initial_seed`` differs by worker and epoch, but not by process.
-    """
-    # One thread a worker: OpenCV's own threads would fight the training step for the cores.
+def keep_to_one_thread(worker: int) -> None:
+    """Keeps a worker to one thread: OpenCV's own threads would fight the training step for the cores."""
     cv2.setNumThreads(0)
-    info = get_worker_info()
-    assert info is not None and isinstance(info.dataset, LabelImageDataset)
-    if augmentations := info.dataset.preparation.augmentations:
-        augmentations.set_random_seed((torch.initial_seed() + 1_000_003 * rank) % 2**32)

@@ -80,7 +80,8 @@ class CropDataModule(LabelImageDataModule):
     def _crops(self, items: Sequence[Item], title: str, jitter: float) -> list[Item]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         crops: list[Item] = []
-        with Progress(*columns, transient=True) as progress:
+        quiet = self.trainer is not None and not self.trainer.is_global_zero
+        with Progress(*columns, transient=True, disable=quiet) as progress:
             for item in progress.track(items, description=title):
                 image = decode(item, self.images.preparation.normalization)
                 crops += [
@@ -119,7 +120,7 @@ class DecodedImage:
         side = np.array([x1 - x0, y1 - y0] * 2)
         moved = np.array([-margin, -margin, margin, margin])
         if jitter:
-            # Of torch's generator, which differs by worker and by epoch.
+            # Of torch's generator, which is seeded for each draw.
             moved += jitter * (2 * torch.rand(4, dtype=torch.float64).numpy() - 1)
         window = box + moved * side
         # To whole pixels, none of the margin being lost.

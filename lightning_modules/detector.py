@@ -83,8 +83,8 @@ class Detector(lightning.LightningModule):
         losses: dict[str, Tensor] = self.network(list(batch.image), targets)
         loss = torch.stack(list(losses.values())).sum()
         parts = {f"train/{name}": value.detach() for name, value in losses.items()}
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch))
-        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(batch))
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        self.log_dict(parts, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss
 
     # Lightning hands whatever these steps return to the callbacks, though its annotations say otherwise.
@@ -111,13 +111,13 @@ class Detector(lightning.LightningModule):
         found = self._detect_originals(batch)
         predictions = self._decode(batch, found)
         score(metrics, batch, predictions)
-        for detections, truth in zip(found, batch.truths, strict=True):
+        for detections, truth, name in zip(found, batch.truths, batch.names, strict=True):
             assert truth is not None, "outside training a batch carries the truths"
-            coco["boxes"].update(detections, Instances.from_labels(truth).boxes)
+            coco["boxes"].update(detections, Instances.from_labels(truth).boxes, name)
             if detections.masks is not None:
                 size = (truth.shape[0], truth.shape[1])
                 pasted = paste_masks(detections.boxes, detections.scores, detections.masks, size, 0.5, min_area=1)
-                coco["masks"].update(pasted, truth)
+                coco["masks"].update(pasted, truth, name)
         return predictions
 
     def _coco_metrics(self, prefix: str) -> MetricCollection:

@@ -11,7 +11,7 @@ from datamodules.sample import Batch, DataError, annotation
 from lightning_modules.blocks import Blockwise
 from lightning_modules.inference import Inference
 from lightning_modules.instances import Prediction
-from lightning_modules.metrics import PerImageMetric, log_and_reset, score, segmentation_metrics
+from lightning_modules.metrics import MeanLoss, PerImageMetric, log_and_reset, score, segmentation_metrics
 from lightning_modules.representations.protocol import Decoder, Representation
 
 
@@ -27,7 +27,7 @@ class DenseSegmenter(lightning.LightningModule):
         inference: applies the network in more than one pass, as test-time augmentation does; once by default.
         blocks: evaluates and predicts large images block by block, at their original size, without a loss; all at once
             by default.
-        metrics: further metrics beside those of `lightning_modules.metrics.segmentation_metrics`.
+        metrics: further metrics beside those of `lightning_modules.metrics.segmentation_metrics` and the loss.
         channels_last: keeps weights and images channels-last, faster with bf16 on recent CPUs and on GPUs.
     """
 
@@ -52,8 +52,9 @@ class DenseSegmenter(lightning.LightningModule):
         self.scheduler = scheduler
         self.inference = inference
         self.blocks = blocks
-        self.val_metrics = segmentation_metrics("val/", metrics or [])
-        self.test_metrics = segmentation_metrics("test/", metrics or [])
+        further = [*([] if blocks else [MeanLoss()]), *(metrics or [])]
+        self.val_metrics = segmentation_metrics("val/", further)
+        self.test_metrics = segmentation_metrics("test/", further)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (B, C, H, W) to the network's output (B, K, H, W)."""
@@ -62,15 +63,15 @@ class DenseSegmenter(lightning.LightningModule):
 
     def training_step(self, batch: Batch) -> Tensor:
         loss = self.representation.loss(self(batch.image), annotation(batch))
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch))
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss
 
     # Lightning hands whatever these steps return to the callbacks, though its annotations say otherwise.
     def validation_step(self, batch: Batch) -> list[Prediction]:  # type: ignore[override]
-        return self._evaluate(batch, "val", self.val_metrics)
+        return self._evaluate(batch, self.val_metrics)
 
     def test_step(self, batch: Batch) -> list[Prediction]:  # type: ignore[override]
-        return self._evaluate(batch, "test", self.test_metrics)
+        return self._evaluate(batch, self.test_metrics)
 
     def predict_step(self, batch: Batch) -> list[Prediction]:
         if self.blocks is not None:
@@ -103,17 +104,20 @@ class DenseSegmenter(lightning.LightningModule):
             predictions.append(Prediction(name, size, self.decoder.probability(resized), self.decoder(resized)))
         return predictions
 
-    def _evaluate(self, batch: Batch, stage: str, metrics: MetricCollection) -> list[Prediction]:
+    def _evaluate(self, batch: Batch, metrics: MetricCollection) -> list[Prediction]:
         if self.blocks is not None:
             predictions = self._decode_blocks(batch, self.blocks)
-        else:
-            output = self(batch.image)
-            loss = self.representation.loss(output, annotation(batch))
-            self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=True)
-            # The loss has needed one pass already.
-            once = self.inference is None
-            predictions = self._decode(batch, self.representation.maps(output) if once else self.maps(batch.image))
-        score(metrics, batch, predictions)
+            score(metrics, batch, predictions)
+            return predictions
+        output = self(batch.image)
+        # One by one: the loss of a batch, such as Dice's, need not be the mean of its images' losses, and several
+        # processes make up other batches than one.
+        images = zip(output.split(1), annotation(batch).split(1), strict=True)
+        losses = [self.representation.loss(single, labels) for single, labels in images]
+        # The loss has needed one pass already.
+        once = self.inference is None
+        predictions = self._decode(batch, self.representation.maps(output) if once else self.maps(batch.image))
+        score(metrics, batch, predictions, losses)
         return predictions
 
     def on_validation_epoch_end(self) -> None:

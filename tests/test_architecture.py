@@ -35,6 +35,7 @@ LAYERS = {
     "crop_segmenter": 4,
     "two_stage": 5,
     "stage_bounds": 6,
+    "sharding": 0,
 }
 
 

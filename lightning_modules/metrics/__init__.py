@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lightning import LightningModule
+from torch import Tensor
 from torchmetrics import MetricCollection
 
 from datamodules.sample import Batch
@@ -17,7 +18,7 @@ from lightning_modules.metrics.instance import (
 )
 from lightning_modules.metrics.matching import THRESHOLDS, Matching, match_instances
 from lightning_modules.metrics.membrane import MembraneScores
-from lightning_modules.metrics.per_image import PerImageMetric
+from lightning_modules.metrics.per_image import MeanLoss, PerImageMetric
 from lightning_modules.metrics.pixel import CropIoU, Dice, ForegroundIoU, MeanIoU, PixelAccuracy
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ForegroundIoU",
     "Matching",
     "MeanIoU",
+    "MeanLoss",
     "MembraneScores",
     "PanopticQuality",
     "PerImageMetric",
@@ -67,21 +69,26 @@ def log_and_reset(module: LightningModule, *collections: MetricCollection) -> No
         metrics.reset()
 
 
-def score(metrics: MetricCollection, batch: Batch, predictions: Sequence[Prediction]) -> None:
+def score(
+    metrics: MetricCollection, batch: Batch, predictions: Sequence[Prediction], losses: Sequence[Tensor | None] = ()
+) -> None:
     """Adds the images of a batch to metrics of label images.
 
     Args:
         metrics: those of `segmentation_metrics`.
         batch: carries the true label images.
         predictions: of each image.
+        losses: of each image, where `MeanLoss` is among the metrics.
     """
-    for prediction, truth, kind in zip(predictions, batch.truths, batch.kinds, strict=True):
+    images = zip(predictions, batch.truths, batch.kinds, losses or [None] * len(batch), strict=True)
+    for prediction, truth, kind, loss in images:
         # By keywords, of which each metric is handed those it knows.
         metrics.update(
             pred=prediction.instances.labels,
             target=truth,
             cell_probability=prediction.probability,
             labels=truth,
+            loss=loss,
             name=prediction.name,
             kind=kind,
         )

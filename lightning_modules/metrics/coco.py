@@ -1,14 +1,15 @@
 """COCO's mean average precision, which ranks the objects by their scores; for images of any number of objects.
 
 Of several processes each must be given equally many images, as Lightning's sampler sees to; an image that it repeats to
-that end counts twice.
+that end is recognised by its name and counts once.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from faster_coco_eval.core import mask as coco_mask
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_convert
@@ -16,6 +17,7 @@ from torchvision.ops import box_convert
 from datamodules.sample import encode_objects
 from lightning_modules.detections import Detections
 from lightning_modules.instances import Instances
+from lightning_modules.metrics.per_image import hash_name
 
 # By default 100 detections of an image count: with 300 objects a perfect detector would score .34.
 NO_LIMIT = 1_000_000
@@ -23,7 +25,28 @@ NO_LIMIT = 1_000_000
 KEYS = {"map": "map", "map50": "map_50", "map75": "map_75"}
 
 
-class BoxMeanAveragePrecision(MeanAveragePrecision):
+class _NamedImages(MeanAveragePrecision):
+    """Mean average precision of images that are told apart by their names."""
+
+    images: list[Tensor]
+
+    def __init__(self, *iou_types: Literal["bbox", "segm"]) -> None:
+        super().__init__(iou_type=iou_types, max_detection_thresholds=[1, 100, NO_LIMIT], backend="faster_coco_eval")
+        self.add_state("images", default=[], dist_reduce_fx=None)
+
+    def compute(self) -> dict[str, Tensor]:
+        kept = distinct(np.array([int(image) for image in self.images], dtype=np.int64))
+        for state in self._defaults:
+            # Boxes alone leave those of masks empty.
+            if values := getattr(self, state):
+                setattr(self, state, [values[place] for place in kept])
+        return super().compute()
+
+    def _add_name(self, name: str) -> None:
+        self.images.append(torch.tensor(hash_name(name), device=self.device))
+
+
+class BoxMeanAveragePrecision(_NamedImages):
     """Box mAP: mean over IoU .50, .55 ... .95 of the area under the precision-recall curve, over all images at once.
 
     Keys: ``box_map``, and ``box_map50`` and ``box_map75`` at one threshold; in [0, 1], -1 where no image has an object.
@@ -38,26 +61,28 @@ class BoxMeanAveragePrecision(MeanAveragePrecision):
     """
 
     def __init__(self) -> None:
-        super().__init__(iou_type="bbox", max_detection_thresholds=[1, 100, NO_LIMIT], backend="faster_coco_eval")
+        super().__init__("bbox")
 
-    def update(self, detections: Detections, truth: Tensor) -> None:  # type: ignore[override]
+    def update(self, detections: Detections, truth: Tensor, name: str = "") -> None:  # type: ignore[override]
         """Adds one image.
 
         Args:
             detections: found boxes and scores.
             truth: the true boxes (N, 4), x0, y0, x1, y1 in px, half-open.
+            name: identifier of the image: of several images with one name, one counts. Images without a name all count.
         """
         found = {"boxes": detections.boxes, "scores": detections.scores, "labels": one_class(len(detections))}
         true = {"boxes": truth.float(), "labels": one_class(len(truth))}
         # To the device, which is where processes exchange their states.
         super().update(*([{key: value.to(self.device) for key, value in item.items()}] for item in (found, true)))
+        self._add_name(name)
 
     def compute(self) -> dict[str, Tensor]:
         results = super().compute()
         return {f"box_{ours}": results[theirs] for ours, theirs in KEYS.items()}
 
 
-class MaskMeanAveragePrecision(MeanAveragePrecision):
+class MaskMeanAveragePrecision(_NamedImages):
     """Mask mAP of scored label images, in which masks cannot overlap.
 
     Masks go from label image to run lengths at once: as an image each, those of 2,000 objects in 2048 x 2048 px would
@@ -68,16 +93,15 @@ class MaskMeanAveragePrecision(MeanAveragePrecision):
 
     def __init__(self) -> None:
         # With the boxes too: without them torchmetrics leaves out what is found in images that hold no object.
-        super().__init__(
-            iou_type=("bbox", "segm"), max_detection_thresholds=[1, 100, NO_LIMIT], backend="faster_coco_eval"
-        )
+        super().__init__("bbox", "segm")
 
-    def update(self, found: Instances, truth: Tensor) -> None:  # type: ignore[override]
+    def update(self, found: Instances, truth: Tensor, name: str = "") -> None:  # type: ignore[override]
         """Adds one image.
 
         Args:
             found: all objects of the image, however unsure.
             truth: the true label image, integers (H, W), 1..N without gaps.
+            name: as of `BoxMeanAveragePrecision`.
         """
         true = Instances.from_labels(truth)
         for instances, boxes, masks, labels in (
@@ -91,10 +115,25 @@ class MaskMeanAveragePrecision(MeanAveragePrecision):
         # Neither a crowd, nor an area other than its mask's.
         for state in (self.groundtruth_crowds, self.groundtruth_area):
             state.append(one_class(len(true)).to(self.device))
+        self._add_name(name)
 
     def compute(self) -> dict[str, Tensor]:
         results = super().compute()
         return {f"mask_{ours}": results[f"segm_{theirs}"] for ours, theirs in KEYS.items()}
+
+
+def distinct(images: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each image comes first, in the order of the names, so that ties do not depend on who was given which.
+
+    Args:
+        images: of each its name as a number, 0 where it has none; of those all count.
+
+    >>> distinct(np.array([7, 0, 5, 7, 0]))
+    array([1, 4, 2, 0])
+    """
+    order = np.argsort(images, kind="stable")
+    before = np.append(0, images[order])[:-1]
+    return order[(images[order] != before) | (images[order] == 0)]
 
 
 def one_class(count: int) -> Tensor:

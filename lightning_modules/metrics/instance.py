@@ -6,10 +6,10 @@ import numpy as np
 
 from datamodules.sample import LabelImage
 from lightning_modules.metrics.matching import Matching, match_instances
-from lightning_modules.metrics.per_image import PerImageMetric, Rows, ratio, row_type
+from lightning_modules.metrics.per_image import LabelImageMetric, Rows, ratio, row_type
 
 
-class _InstanceMetric(PerImageMetric):
+class _InstanceMetric(LabelImageMetric):
     """Base of the instance metrics: all have the same rows, so that each image is matched once."""
 
     row = row_type(

@@ -34,7 +34,7 @@ def ratio(part: Any, whole: Any) -> Any:
 
 
 class PerImageMetric(Metric):
-    """Base of the metrics that compare a predicted label image with the true one.
+    """Base of the metrics that are computed from counts of each image.
 
     The state is a list of byte vectors, one an image, each the memory of one `row` record. Counts stay exact integers,
     and the figures over all images and over each kind come from the same state. Processes exchange rows, not averages,
@@ -53,20 +53,6 @@ class PerImageMetric(Metric):
     def __init__(self) -> None:
         super().__init__(dist_sync_fn=_gather_rows)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
-
-    def update(self, pred: LabelImage | Tensor, target: LabelImage | Tensor, name: str = "", kind: str = "") -> None:
-        """Adds one image.
-
-        Args:
-            pred: predicted label image, integers (H, W), 0 is background.
-            target: true label image of the same size.
-            name: identifier of the image: of several images with one name, one counts. Images without a name all count.
-            kind: image type, at most 32 bytes in UTF-8; ``""`` where unknown.
-
-        Raises:
-            ValueError: the images differ in size, one of them is no label image, or the kind is too long.
-        """
-        self._add(self._count(*label_images(target, pred)), name, kind)
 
     def compute(self) -> dict[str, Tensor]:
         """Computes the figures of all images so far.
@@ -87,7 +73,7 @@ class PerImageMetric(Metric):
         encoded = kind.encode()
         if len(encoded) > KIND_BYTES:
             raise ValueError(f"The image type '{kind}' is too long: at most {KIND_BYTES} bytes.")
-        row = np.array([(_hash(name), encoded, *counts)], dtype=self.row)
+        row = np.array([(hash_name(name), encoded, *counts)], dtype=self.row)
         self.rows.append(torch.from_numpy(row.view(np.uint8)).to(self.device))
 
     def _distinct_rows(self) -> Rows:
@@ -96,20 +82,71 @@ class PerImageMetric(Metric):
         memory = dim_zero_cat(self.rows).cpu().numpy().view(self.row)
         # Sorted, so that the rounding of sums does not depend on the order in which the processes' rows arrive.
         rows: Rows = np.frombuffer(b"".join(sorted(row.tobytes() for row in memory)), dtype=self.row)
-        counted = rows["image"] == _hash("")
+        counted = rows["image"] == hash_name("")
         counted[np.unique(rows["image"], return_index=True)[1]] = True
         return rows[counted]
-
-    @abstractmethod
-    def _count(self, true: LabelImage, pred: LabelImage) -> tuple[Any, ...]:
-        """The counts of one image, in the order of the row's fields."""
 
     @abstractmethod
     def _scores(self, rows: Rows) -> dict[str, float]:
         """The figures of one image or more."""
 
 
-def _hash(name: str) -> int:
+class LabelImageMetric(PerImageMetric):
+    """Base of the metrics that compare a predicted label image with the true one."""
+
+    def update(self, pred: LabelImage | Tensor, target: LabelImage | Tensor, name: str = "", kind: str = "") -> None:
+        """Adds one image.
+
+        Args:
+            pred: predicted label image, integers (H, W), 0 is background.
+            target: true label image of the same size.
+            name: identifier of the image: of several images with one name, one counts. Images without a name all count.
+            kind: image type, at most 32 bytes in UTF-8; ``""`` where unknown.
+
+        Raises:
+            ValueError: the images differ in size, one of them is no label image, or the kind is too long.
+        """
+        self._add(self._count(*label_images(target, pred)), name, kind)
+
+    @abstractmethod
+    def _count(self, true: LabelImage, pred: LabelImage) -> tuple[Any, ...]:
+        """The counts of one image, in the order of the row's fields."""
+
+
+class MeanLoss(PerImageMetric):
+    """The mean over images of each image's own loss, whatever batches they came in.
+
+    Key: ``loss``.
+
+    >>> metric = MeanLoss()
+    >>> metric.update(torch.tensor(0.5), name="a")
+    >>> metric.update(torch.tensor(0.1), name="b")
+    >>> metric.update(torch.tensor(0.1), name="b")  # handed to two processes
+    >>> metric.compute()
+    {'loss': tensor(0.3000)}
+    """
+
+    higher_is_better = False
+    row = row_type([("loss", "f8")])
+
+    def update(self, loss: Tensor, name: str = "", kind: str = "") -> None:
+        """Adds one image.
+
+        Args:
+            loss: scalar.
+            name: identifier of the image: of several images with one name, one counts. Images without a name all count.
+            kind: image type, at most 32 bytes in UTF-8; ``""`` where unknown.
+
+        Raises:
+            ValueError: the kind is too long.
+        """
+        self._add((float(loss),), name, kind)
+
+    def _scores(self, rows: Rows) -> dict[str, float]:
+        return {"loss": rows["loss"].mean()}
+
+
+def hash_name(name: str) -> int:
     """63 bits that are the same in every process, unlike Python's own hash; 0 for no name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) >> 1 if name else 0
 

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.sample import LabelImage
-from lightning_modules.metrics.per_image import PerImageMetric, Rows, ratio, row_type
+from lightning_modules.metrics.per_image import LabelImageMetric, Rows, ratio, row_type
 
 
-class _PixelMetric(PerImageMetric):
+class _PixelMetric(LabelImageMetric):
     """Base of the pixel metrics: the confusion matrix of foreground (label > 0) and background, px."""
 
     row = row_type([("tp", "i8"), ("fp", "i8"), ("fn", "i8"), ("tn", "i8")])

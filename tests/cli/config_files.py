@@ -1,5 +1,5 @@
 """The configs, told apart: those that stand alone, those that are added behind another, those that are made of
-others' checkpoints, and sweeps over them."""
+others' checkpoints, those that need several processes, and sweeps over them."""
 
 import csv
 from pathlib import Path
@@ -15,7 +15,8 @@ _WHOLE = [
 # Made of other configs' checkpoints.
 COMPOSED = [path for path in _WHOLE if "TwoStage" in _ALL[path]["model"]["class_path"]]
 COMPLETE = [path for path in _WHOLE if path not in COMPOSED]
-ADDITIONS = [path for path in _ALL if path not in _WHOLE and path not in SWEEPS]
+SEVERAL_PROCESSES = [path for path in _ALL if path.parent.name == "processes"]
+ADDITIONS = [path for path in _ALL if path not in [*_WHOLE, *SWEEPS, *SEVERAL_PROCESSES]]
 
 
 def learned(metrics: Path) -> list[dict[str, str]]:

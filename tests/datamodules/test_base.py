@@ -13,9 +13,8 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 
-from datamodules.base import EndlessSampler, Item, LabelImageDataModule
+from datamodules.base import Item, LabelImageDataModule
 from datamodules.sample import Batch, DataError
 from datamodules.transforms import PercentileNormalize
 
@@ -29,13 +28,19 @@ def grey(_: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.full((16, 16), 128, np.uint8), labels
 
 
-def datamodule(rank: int = 0, read: Callable[[], Any] = grey, **kwargs: Any) -> LabelImageDataModule:
+def datamodule(
+    rank: int = 0, processes: int = 1, read: Callable[[], Any] = grey, **kwargs: Any
+) -> LabelImageDataModule:
     """Six equal images, each made brighter or darker by an amount that tells one augmentation from another."""
     arguments = {"augmentations": [albumentations.RandomBrightnessContrast(p=1)], "batch_size": 1, **kwargs}
     data = LabelImageDataModule(**arguments)
     for part in data.items:
         data.items[part] = [Item(f"{part}{i}", "fluorescence", read) for i in range(IMAGES)]
-    data.trainer = SimpleNamespace(global_rank=rank)  # type: ignore[assignment]
+    if processes > 1:
+        # Before its first batch.
+        loop = SimpleNamespace(batch_idx=-1)
+        told = {"global_rank": rank, "world_size": processes, "current_epoch": 0, "num_training_batches": IMAGES}
+        data.trainer = SimpleNamespace(fit_loop=loop, **told)  # type: ignore[assignment]
     return data
 
 
@@ -62,23 +67,30 @@ def test_no_two_images_are_augmented_alike_and_a_seed_repeats_them_all(workers: 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_processes_of_one_seed_augment_differently(workers: int) -> None:
-    ranks = [brightness(1, epochs=1, num_workers=workers, rank=rank) for rank in (0, 1)]
-    assert len(set(flat(ranks[0]) + flat(ranks[1]))) == 2 * IMAGES
+    ranks = [brightness(1, epochs=1, num_workers=workers, rank=rank, processes=2) for rank in (0, 1)]
+    assert len(flat(ranks[0])) == len(flat(ranks[1])) == IMAGES // 2
+    # Together they make what one process makes, which the number of loading processes does not change either.
+    assert [value for pair in zip(*map(flat, ranks), strict=True) for value in pair] == flat(brightness(1, epochs=1))
 
 
-def test_workers_that_end_with_their_epoch_do_not_begin_anew() -> None:
-    """Lightning may reload the loaders between epochs."""
-    lightning.seed_everything(1, verbose=False)
-    data = datamodule(num_workers=1)
-    epochs = [[float(batch.image.mean()) for batch in data.train_dataloader()] for _ in range(2)]
-    assert len(set(flat(epochs))) == 2 * IMAGES
+def test_transforms_of_one_probability_are_not_applied_together() -> None:
+    flips = [albumentations.HorizontalFlip(p=0.5), albumentations.VerticalFlip(p=0.5)]
+
+    def read() -> tuple[np.ndarray, None]:
+        corner = np.zeros((4, 4), np.uint8)
+        corner[0, 0] = 255
+        return corner, None
+
+    data = datamodule(read=read, augmentations=flips, num_workers=0, samples_per_epoch=400)
+    ends = Counter(int(batch.image[0, 0].argmax()) for batch in data.train_dataloader())
+    assert set(ends) == {0, 3, 12, 15} and min(ends.values()) > 60
 
 
 def test_training_is_shuffled_and_evaluation_is_not() -> None:
-    data = datamodule(num_workers=0)
     orders = []
     for seed in (1, 1, 2):
         lightning.seed_everything(seed, verbose=False)
+        data = datamodule(num_workers=0)
         orders.append([batch.names[0] for batch in data.train_dataloader()])
     names = [f"train{i}" for i in range(IMAGES)]
     assert orders[0] == orders[1] != orders[2] and sorted(orders[2]) == names
@@ -96,43 +108,11 @@ def test_a_longer_epoch_draws_every_image_equally_often_and_each_time_differentl
     assert names != names[:IMAGES] * 4, "shuffled"
 
 
-def test_an_epoch_that_is_no_multiple_draws_no_image_twice_more_than_another() -> None:
-    data = datamodule(samples_per_epoch=2 * IMAGES + 1, num_workers=0, batch_size=4)
-    drawn = Counter(name for batch in data.train_dataloader() for name in batch.names)
-    assert drawn.total() == 2 * IMAGES + 1 and len(drawn) == IMAGES and set(drawn.values()) == {2, 3}
-
-
 def test_the_length_of_an_epoch_is_of_training_alone() -> None:
     data = datamodule(samples_per_epoch=50, num_workers=0)
     for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
         assert len(loader) == IMAGES
     assert len(data.train_dataloader()) == 50 and len(datamodule().train_dataloader()) == IMAGES
-
-
-def test_short_epochs_go_on_where_the_last_one_stopped() -> None:
-    loader = datamodule(samples_per_epoch=3, num_workers=0).train_dataloader()
-    drawn = [batch.names[0] for _ in range(2 * IMAGES) for batch in loader]
-    assert Counter(drawn) == {f"train{i}": 6 for i in range(IMAGES)}
-
-
-def test_every_process_draws_the_same_stream() -> None:
-    lightning.seed_everything(3, verbose=False)
-    first, second = EndlessSampler("aaaaaaa", 5), EndlessSampler("aaaaaaa", 5)
-    torch.rand(1)  # what else is drawn meanwhile plays no part
-    assert [list(first) for _ in "ab"] == [list(second) for _ in "ab"]
-    wrapped = [DistributedSamplerWrapper(EndlessSampler("aaaaaaa", 6), num_replicas=2, rank=rank) for rank in (0, 1)]
-    assert sorted([*wrapped[0], *wrapped[1]]) == sorted(EndlessSampler("aaaaaaa", 6))
-
-
-@pytest.mark.parametrize(("balance", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
-def test_rare_kinds_are_drawn_more_often_where_asked(balance: float, share: float) -> None:
-    torch.manual_seed(0)
-    kinds = ["rare"] * 2 + ["frequent"] * 18
-    drawn = Counter(EndlessSampler(kinds, 8000, balance))
-    assert (drawn[0] + drawn[1]) / 8000 == pytest.approx(share, abs=0.02)
-    # Within a kind all are drawn equally often.
-    assert abs(drawn[0] - drawn[1]) <= 1
-    assert max(drawn[i] for i in range(2, 20)) - min(drawn[i] for i in range(2, 20)) <= 1
 
 
 def test_balance_keeps_the_length_of_an_epoch_and_its_range() -> None:

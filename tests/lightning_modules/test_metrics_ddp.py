@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from launches import call_ranks, exit_codes
 
 from datamodules.sample import relabel
 from lightning_modules.callbacks.score_tables import of_all_processes
 from lightning_modules.instances import Instances
-from lightning_modules.metrics import MembraneScores, segmentation_metrics
+from lightning_modules.metrics import MeanLoss, MembraneScores, segmentation_metrics
 from lightning_modules.metrics.coco import MaskMeanAveragePrecision
 
 # The images that the first and the second process are given before each of their calls of compute().
@@ -52,13 +52,22 @@ def mask_map(indices):
         true, pred = (torch.from_numpy(relabel(image)) for image in example(index)[:2])
         # Of equal scores the first image's would rank higher, and two processes have the images in another order.
         scores = torch.rand(int(pred.max()), generator=torch.Generator().manual_seed(index))
-        metric.update(Instances.from_labels(pred, scores), true)
+        metric.update(Instances.from_labels(pred, scores), true, name=example(index)[3])
     return metric.compute()
 
 
-def evaluate(rank, folder):
+def mean_loss(indices):
+    metric = MeanLoss()
+    for index in indices:
+        *_, name, kind = example(index)
+        metric.update(torch.rand((), generator=torch.Generator().manual_seed(index)), name=name, kind=kind)
+    return metric.compute()
+
+
+def evaluate(folder):
     """Scores the images as one of two processes and leaves what compute() said last."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     results = {}
     metrics = build()
     for case, rounds in ROUNDS.items():
@@ -69,6 +78,9 @@ def evaluate(rank, folder):
             metric.reset()
     results["coco"] = mask_map(([0, 1], [2, 3])[rank])
     results["rows"] = of_all_processes({name: ((name, 1), []) for name in ("abc", "cd")[rank]})
+    # Of three images the sampler gives one to both.
+    results["padded coco"] = mask_map(([0, 2], [1, 0])[rank])
+    results["loss"] = mean_loss(([0, 2], [1, 0])[rank])
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -76,7 +88,7 @@ def evaluate(rank, folder):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
-    mp.spawn(evaluate, args=(folder,), nprocs=2)
+    assert exit_codes(call_ranks(evaluate, folder)) == [0, 0]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
@@ -92,14 +104,22 @@ def test_two_processes_report_what_one_reports(results, case):
         assert result[case] == expected
 
 
-def test_two_processes_rank_the_objects_of_both(results):
-    expected = mask_map(range(4))
+@pytest.mark.parametrize(("case", "images"), [("coco", 4), ("padded coco", 3)])
+def test_two_processes_rank_the_objects_of_both(results, case, images):
+    expected = mask_map(range(images))
     assert 0 < expected["mask_map"] < 1
     for result in results:
-        torch.testing.assert_close(result["coco"], expected)
+        torch.testing.assert_close(result[case], expected)
 
 
 def test_rows_of_two_processes_are_joined_and_an_image_given_to_both_stands_once(results):
     for result in results:
         assert result["rows"] == {name: ((name, 1), []) for name in "abcd"}
     assert of_all_processes({"a": (("a", 1), [])}) == {"a": (("a", 1), [])}
+
+
+def test_two_processes_average_the_losses_of_all_images(results):
+    expected = mean_loss(range(3))
+    assert set(expected) == {"loss", "loss/fluorescence", "loss/bright-field"}
+    for result in results:
+        assert result["loss"] == expected

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from datamodules.sample import Batch, DataError, Sample, collate
 from lightning_modules.blocks import Blockwise
 from lightning_modules.inference import DihedralAverage
-from lightning_modules.losses import BinaryCrossEntropy
+from lightning_modules.losses import BinaryCrossEntropy, SoftDice
 from lightning_modules.metrics import MembraneScores, segmentation_metrics
 from lightning_modules.networks.unet import UNet
 from lightning_modules.representations.foreground import Foreground, ForegroundDecoder
@@ -178,11 +178,25 @@ def test_blocks_find_what_one_pass_finds_and_refuse_resized_images() -> None:
         segmenter(Brightness(), blocks=Blockwise()).predict_step(collate([discs("a", (64, 64), (96, 128))]))
 
 
+def test_the_loss_of_an_evaluation_is_the_mean_over_images_whatever_their_batches() -> None:
+    samples = [discs("a", (64, 64), (64, 64)), discs("b", (64, 64), (64, 64))]
+    samples[1].image.mul_(0.4)
+    model = DenseSegmenter(Brightness(), Foreground(SoftDice()), ForegroundDecoder())
+    both, apart = (
+        trainer().validate(model, loader(samples, batch_size), verbose=False)[0]["val/loss"] for batch_size in (2, 1)
+    )
+    alone = [trainer().validate(model, loader([sample]), verbose=False)[0]["val/loss"] for sample in samples]
+    assert both == pytest.approx(apart, abs=1e-7) == pytest.approx(sum(alone) / 2, abs=1e-7)
+    # Of the two together Dice's loss would be another.
+    batch = collate(samples)
+    assert abs(float(model.representation.loss(model(batch.image), batch.labels)) - both) > 1e-3
+
+
 def test_blocks_are_scored_like_one_pass() -> None:
     loader = DataLoader([discs("a", (96, 128), (96, 128), "kind")], collate_fn=collate)
     whole, blocks = (
         trainer().validate(segmenter(Brightness(), blocks=blocks), loader, verbose=False)[0]
         for blocks in (None, Blockwise(32, 32))
     )
-    assert whole.pop("val/loss") >= 0
+    assert whole.pop("val/loss") == whole.pop("val/loss/kind") >= 0
     assert blocks == whole and blocks["val/dsb_score"] == 1
