@@ -108,7 +108,7 @@ class LabelImageDataModule(lightning.LightningDataModule):
         self.samples_per_epoch = samples_per_epoch
         self.balance = balance
         # Taken now, since torch is seeded again and again during training.
-        self.seed = torch.initial_seed()
+        self.sampling_seed = torch.initial_seed()
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -118,7 +118,9 @@ class LabelImageDataModule(lightning.LightningDataModule):
         kinds = [item.kind for item in self._held("train")]
         trainer = self.trainer
         world = {"processes": trainer.world_size, "rank": trainer.global_rank} if trainer else {}
-        sampler = TrainingSampler(kinds, self.samples_per_epoch or len(kinds), self.balance, self.seed, **world)
+        sampler = TrainingSampler(
+            kinds, self.samples_per_epoch or len(kinds), self.balance, self.sampling_seed, **world
+        )
         loader = self._loader(TrainingLoader, "train", self.train_preparation, self.batch_size, sampler=sampler)
         loader.trainer = trainer
         return loader

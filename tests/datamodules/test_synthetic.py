@@ -5,6 +5,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lightning
 import pytest
 
 from datamodules.cache import Record
@@ -114,3 +115,13 @@ def test_images_that_are_too_small_are_refused(tmp_path: Path) -> None:
     with pytest.raises((DataError, ValueError), match="at least 32 px"):
         module(tmp_path, size=(16, 64)).prepare_data()
     assert not module(tmp_path, size=(16, 64)).root.exists()
+
+
+def test_the_run_draws_by_its_own_seed_and_not_by_that_of_the_images(prepared: Path) -> None:
+    orders = []
+    for seed in (1, 1, 2):
+        lightning.seed_everything(seed, verbose=False)
+        data = module(prepared, batch_size=1)
+        data.setup("fit")
+        orders.append([batch.names for batch in data.train_dataloader()])
+    assert orders[0] == orders[1] != orders[2]
