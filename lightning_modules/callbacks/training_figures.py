@@ -22,6 +22,10 @@ class TrainingFigures(Callback):
     * ``system/gpu_memory_gib``: the most that tensors of the first process have taken on its GPU so far, GiB.
     """
 
+    # A training that goes on within an epoch does not begin it again.
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else 0.0
         self.images, self.outside_s = 0, 0.0

@@ -42,10 +42,10 @@ def call_ranks(function: Callable[..., Any], *args: object, count: int = 2) -> l
 def wait_for_epochs(process: BaseProcess, log: Path, count: int, longest_s: float = PATIENCE) -> None:
     """Until a process has said that it has finished some epochs, or has ended, or the time is up."""
     end = time.monotonic() + longest_s
-    while process.is_alive() and time.monotonic() < end:
+    while process.is_alive() and (left := end - time.monotonic()) > 0:
         if log.exists() and log.read_text().count("\nepoch ") >= count:
             break
-        process.join(0.01)
+        process.join(min(left, 0.05))
 
 
 def kill(*processes: BaseProcess) -> None:

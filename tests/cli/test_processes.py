@@ -6,11 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning
 import pytest
 import torch
 from config_files import ROOT, SEVERAL_PROCESSES
 from launches import PATIENCE, exit_codes, kill, start, start_ranks, wait_for_epochs
+from lightning.pytorch.utilities import rank_zero_only
 from small_runs import DDP, SMALL, last, validations, version
+
+from cli.processes import check_processes, one_voice
+from datamodules.sample import DataError
 
 # Everything of a step that does not depend on how a batch is shared between processes.
 PLAIN = [
@@ -119,22 +124,34 @@ def test_a_killed_run_of_two_processes_goes_on_in_its_folder_and_ends_with_the_s
         assert torch.equal(weights, last(tmp_path)["state_dict"][name]), name
 
 
-@pytest.mark.parametrize(
-    ("args", "first", "second"),
-    [
-        ([*SMALL, "--trainer.sync_batchnorm=true"], "error: Batch norm is synchronised between GPUs only", ""),
-        # The first process alone looks for the data.
-        (
-            [*SMALL[:2], "--data=datamodules.dsb2018.DSB2018DataModule", "--data.init_args.root=nowhere"],
-            "error: There is no stage1_train.zip and no folder stage1_train in nowhere",
-            "error: Another process of this run has ended",
-        ),
-    ],
-    ids=["batch norm", "data"],
-)
-def test_what_stops_two_processes_is_said_once(args: list[object], first: str, second: str, tmp_path: Path) -> None:
-    codes = exit_codes(start_ranks(tmp_path, "fit", *args, *DDP, "--trainer.accelerator=cpu"))
+def test_what_stops_one_of_two_processes_is_said_once(tmp_path: Path) -> None:
+    """The first alone looks for the data."""
+    nowhere = ["--data=datamodules.dsb2018.DSB2018DataModule", "--data.init_args.root=nowhere"]
+    codes = exit_codes(start_ranks(tmp_path, "fit", *SMALL[:2], *nowhere, *DDP, "--trainer.accelerator=cpu"))
     said = [(tmp_path / f"log{rank}").read_text().strip() for rank in range(2)]
     assert codes == [2, 2], said
-    assert said[0].splitlines()[-1].startswith(first) and "Traceback" not in said[0] + said[1]
-    assert said[1].startswith(second) and len(said[1].splitlines()) == bool(second)
+    assert "Traceback" not in said[0]
+    assert (
+        said[0].splitlines()[-1].startswith("error: There is no stage1_train.zip and no folder stage1_train in nowhere")
+    )
+    (line,) = said[1].splitlines()
+    assert line.startswith("error: Another process of this run has ended")
+
+
+@pytest.mark.parametrize(("rank", "left"), [(0, DataError), (1, SystemExit)])
+def test_what_stops_every_process_is_said_by_the_first(
+    rank: int, left: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", rank)
+    with pytest.raises(left) as raised, one_voice():
+        raise DataError("All have the same config.")
+    assert rank == 0 or raised.value.code == 2  # type: ignore[attr-defined]
+
+
+def test_batch_norm_is_synchronised_between_gpus_only() -> None:
+    quiet = {"logger": False, "enable_progress_bar": False}
+    two = lightning.Trainer(accelerator="cpu", devices=2, strategy="ddp", **quiet)
+    check_processes(two, sync_batchnorm=False)
+    check_processes(lightning.Trainer(accelerator="cpu", devices=1, **quiet), sync_batchnorm=True)
+    with pytest.raises(DataError, match="between GPUs only"):
+        check_processes(two, sync_batchnorm=True)
