@@ -6,7 +6,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning import Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 RUN_ID = "wandb-run-id.txt"
 
@@ -39,10 +39,12 @@ def log_run(trainer: Trainer, config: dict[str, Any]) -> None:
         trainer: of the first process.
         config: plain values.
     """
-    for logger in trainer.loggers[1:]:
+    own, *others = trainer.loggers
+    for logger in others:
         logger.log_hyperparams(config)  # type: ignore[arg-type]
-        if isinstance(logger, WandbLogger) and trainer.state.fn == "fit" and trainer.log_dir:
-            (Path(trainer.log_dir) / RUN_ID).write_text(f"{logger.experiment.id}\n")
+        # The trainer's own log_dir would wait for the other processes, which are not asked.
+        if isinstance(logger, WandbLogger) and trainer.state.fn == "fit" and isinstance(own, CSVLogger):
+            (Path(own.log_dir) / RUN_ID).write_text(f"{logger.experiment.id}\n")
 
 
 def offline_without_account(runs_dir: Path) -> None:
