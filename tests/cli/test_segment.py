@@ -5,7 +5,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -248,14 +248,6 @@ def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
     assert segment("in", *formats) == 0
     assert len(calls) == 8
     assert "0 segmented, 4 done before, 0 failed" in capsys.readouterr().out
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    # What runs in the background of a shell ignores Ctrl-C.
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.mark.usefixtures("interruptible")

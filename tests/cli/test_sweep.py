@@ -103,6 +103,7 @@ def test_a_sweep_goes_on_past_a_failure_and_lists_it(
     assert starts(2) == 1
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_sweep_goes_on_where_it_was(
     number: int, run: Run, write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
