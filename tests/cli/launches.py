@@ -99,6 +99,8 @@ def _type_in(folder: Path, args: list[str], log: str, env: Mapping[str, str]) ->
     from cli.__main__ import main
 
     torch.set_num_threads(1)
+    # As in a process that nobody forked: each worker of a loader would start a server of its own, and wait for it.
+    multiprocessing.set_start_method("fork", force=True)
     # Lightning has read it on import, which here was before there were ranks.
     rank_zero_only.rank = int(env.get("RANK", 0))
     sys.argv = ["cli", *args]
