@@ -254,7 +254,7 @@ class KaryonCLI(LightningCLI):
         )
 
     def after_bound(self) -> None:
-        # Beside what the chain itself has scored, which came last.
+        # Beside what the chain itself has scored, which came last. Every process must ask: the first broadcasts it.
         path = Path(self.trainer.log_dir or ".") / "record.json"
         if not self.trainer.is_global_zero:
             return

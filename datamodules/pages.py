@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from datamodules.reading import TIFF_SIGNATURES, Pixels, check_whole, decode_image, read_bytes, read_series
-from datamodules.sample import DataError
+from datamodules.sample import DataError, first_line
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def open_pages(path: Path, channel: int | None = None) -> Pages:
             raise
         # As in `datamodules.reading.decode_image`.
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise DataError(
                 f"{path} cannot be read ({reason}): the file is damaged or cut short; copy it again, or save it "
                 "without compression if other programs open it."

@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from datamodules.sample import DataError, LabelImage
+from datamodules.sample import DataError, LabelImage, first_line
 
 TIFF_SUFFIXES = {".tif", ".tiff"}
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of TIFF and BigTIFF
@@ -56,7 +56,7 @@ def decode_image(data: bytes, name: str) -> Pixels:
         raise
     # The decoders report damage by many types (SyntaxError, struct.error, zlib.error, cv2.error, TiffFileError).
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(
             f"{name} cannot be read ({reason}): the file is damaged, cut short or of an unknown kind; copy it again, "
             "or save it as PNG if other programs open it."
@@ -186,7 +186,7 @@ def decode_stack(data: bytes, name: str) -> Pixels:
             count, axes = len(file.series), file.series[0].axes
     # As in `decode_image`.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(
             f"{name} cannot be read as a TIFF stack ({reason}): copy or download it again, or save it without "
             "compression if other programs open it."

@@ -17,6 +17,15 @@ class DataError(Exception):
     """Input that cannot be used. The message is one sentence: the file, what is wrong, what to do."""
 
 
+def first_line(error: Exception) -> str:
+    """What a library says of damaged input, short enough to stand within a sentence of ours.
+
+    >>> first_line(ValueError("no image\\nat all")), first_line(ValueError())
+    ('no image', 'ValueError')
+    """
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image with its annotation, as a data set returns it.

@@ -12,7 +12,7 @@ from datamodules.layouts.files import list_files
 from datamodules.layouts.label_folders import read_sized_labels
 from datamodules.layouts.protocol import AnnotatedImage, Size
 from datamodules.reading import IMAGE_SUFFIXES, check_labels, read_bytes
-from datamodules.sample import DataError, LabelImage
+from datamodules.sample import DataError, LabelImage, first_line
 
 # What Cellpose writes beside an image, the first of them being looked for before the others.
 MASKS = tuple(f"{kind}{suffix}" for kind in ("_masks", "_cp_masks") for suffix in (".tif", ".tiff", ".png"))
@@ -94,7 +94,7 @@ def _read_seg(path: Path, size: Size) -> LabelImage:
             raise ValueError(f"its masks are {masks.dtype} of shape {masks.shape}")
     # Damaged pickles raise anything.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(
             f"{path} cannot be read ({reason}): save the masks as PNG or TIFF in Cellpose, which go before this file."
         ) from None
