@@ -65,7 +65,7 @@ def page(references: References, runs: list[Run], figure: str) -> str:
     parts += [_other_runs(others)] if others else []
     parts += [_bounds(bounded)] if (bounded := [run for run in runs if run.bounds]) else []
     parts += ["## Public figures to beat", _public(references, by_id)]
-    parts += [_provenance(runs)]
+    parts += ["## Speed and memory", _benchmarks(references.benchmarks), _provenance(runs)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -195,6 +195,12 @@ def _public(references: References, by_id: dict[str, Run]) -> str:
             ]
         )
     return table(["what", "test set", "model", "who", "figure", "our best"], rows, words=4)
+
+
+def _benchmarks(benchmarks: list[dict[str, str]]) -> str:
+    """What the benchmarks printed, each with all that is needed to repeat or to doubt it."""
+    rows = [[entry["what"], entry["figure"], f"`{entry['command']}`", entry["measured"]] for entry in benchmarks]
+    return table(["what", "figure", "command", "measured"], rows, words=4)
 
 
 def _best(references: References, entry: dict[str, Any], by_id: dict[str, Run]) -> str:

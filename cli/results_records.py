@@ -82,6 +82,7 @@ class References:
     baselines: dict[str, dict[str, Any]]
     systems: list[System]
     public: list[dict[str, Any]]
+    benchmarks: list[dict[str, str]]
     queue: list[dict[str, str]]
 
 

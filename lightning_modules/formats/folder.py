@@ -1,6 +1,7 @@
 """A folder of results: files of each image, and tables of the whole set that grow with it."""
 
 import csv
+import errno
 import hashlib
 import json
 import re
@@ -289,7 +290,9 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free space" if full else "see that it is a folder that you may write to"
         raise DataError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}): free space, or choose another "
+            f"{error.filename or folder} cannot be written ({error.strerror or error}): {remedy}, or choose another "
             "folder with --out."
         ) from None

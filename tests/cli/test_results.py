@@ -80,6 +80,8 @@ def test_without_records_every_system_waits(place: Path) -> None:
         assert page.index("## GPU queue") < page.index(f"`{run['command']}`: {run['why']}") < page.index("## R1")
     for entry in REFERENCES.public:
         assert " / ".join(f"{value:g}" for value in entry["figures"].values()) in page
+    for entry in REFERENCES.benchmarks:
+        assert f"| {entry['what']} | {entry['figure']} | `{entry['command']}` | {entry['measured']} |" in page
 
 
 def test_a_measured_figure_stands_in_its_row_and_nowhere_else(place: Path) -> None:
@@ -290,10 +292,13 @@ def test_configs_are_named_after_their_systems() -> None:
     assert {config.stem for config in (ROOT / "configs" / "reference").glob("r3-*.yaml")} <= ids
 
 
-def test_queued_commands_name_configs_that_exist() -> None:
+def test_queued_commands_and_benchmarks_name_files_that_exist() -> None:
     for run in REFERENCES.queue:
         words = run["command"].split()
         assert (ROOT / words[words.index("--config") + 1]).is_file()
+    for entry in REFERENCES.benchmarks:
+        _, path, *_ = entry["command"].split()
+        assert path == "-m" or (ROOT / path).is_file()
 
 
 @pytest.mark.parametrize("names", [[], ["r3-unet", "r2-fcn", "r1-two-stage", "r4-unet-adam-1e-4"]])
