@@ -203,7 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--channel", type=_channel, help="which channel holds the objects, from 1")
     parser.add_argument(
-        "--diameter", type=_diameter, help="of the objects, px, or auto: images are looked at in the model's scale"
+        "--diameter",
+        type=_diameter,
+        help="of the objects, px: images are looked at in the model's scale; auto: those of small objects, enlarged",
     )
     parser.add_argument("--tta", action="store_true", help="average over rotations and flips; eight times the work")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")

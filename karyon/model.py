@@ -1,9 +1,9 @@
 """A trained model: an image's pixels in, its objects out."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule
@@ -13,8 +13,8 @@ from datamodules.sample import DataError, collate
 from datamodules.transforms import Preparation
 from karyon.bundle import Card, build_module, build_preparation, read_card, read_weights
 from lightning_modules.blocks import Block, Blockwise
-from lightning_modules.inference import DihedralAverage
-from lightning_modules.instances import Instances
+from lightning_modules.inference import FEWEST, DihedralAverage, Once, Rescaled, enlargement
+from lightning_modules.instances import Instances, median_diameter
 from lightning_modules.segmenter import DenseSegmenter
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -22,7 +22,6 @@ DEFAULT = "nuclei"
 
 BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
 FIRST_LOOK = 2048  # px
-FEWEST = 5  # objects of which a median says something
 
 
 class Model:
@@ -42,7 +41,7 @@ class Model:
         self.module, self.preparation, self.card, self.device = module.to(device), preparation, card, device
         self.blocks = Blockwise(BLOCK, HALO)
         if isinstance(module, DenseSegmenter):
-            module.inference = DihedralAverage() if tta else None
+            module.inference = DihedralAverage() if tta else Once()
         elif tta:
             raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
 
@@ -61,7 +60,7 @@ class Model:
             image: (H, W) or (H, W, 3 RGB), any dtype.
             diameter: of the image's objects, px: the model looks at the image at the scale at which they are as large
                 as those it was trained on. ``"auto"`` takes the median of what it finds in the middle of the image at
-                first. None leaves the image's scale.
+                first, and enlarges the image where that is smaller, three times at most. None leaves the image's scale.
             name: of the image, for errors.
             report: is told which share of the image has been looked at, below 1, as often as there is news.
 
@@ -73,40 +72,31 @@ class Model:
         """
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
             raise DataError(f"{name}: the shape {image.shape} cannot be used: expected (H, W) or (H, W, 3).")
-        size = image.shape[:2]
         with torch.inference_mode():
-            if diameter is None:
-                return self._find(image, size, self.preparation, name, report)
-            scale = self._scale(image, diameter, name)
-            seen = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
-            # Decoded at the model's scale, for which its knobs were chosen.
-            instances = self._find(image, seen, replace(self.preparation, image_size=seen), name, report)
-            return resize_instances(instances, size)
+            scale = 1.0 if diameter is None else self._scale(image, diameter, name)
+            return self._find(image, scale, name, report)
 
-    def _find(
-        self,
-        image: Pixels,
-        size: tuple[int, int],
-        preparation: Preparation,
-        name: str,
-        report: Callable[[float], None] | None,
-    ) -> Instances:
-        """Finds the objects of an image, prepared as told, at a size."""
+    def _find(self, image: Pixels, scale: float, name: str, report: Callable[[float], None] | None) -> Instances:
+        """Finds the objects of an image that is looked at so many times as large."""
         module = self.module
         # A model that sees every image at one size needs no blocks.
         if self.preparation.image_size or not isinstance(module, DenseSegmenter):
-            sample = replace(preparation(name, "", image, None), size=size)
-            instances: Instances = module.predict_step(collate([sample]).to(self.device))[0].instances
+            seen = tuple(max(1, round(side * scale)) for side in image.shape[:2])
+            preparation = self.preparation if scale == 1 else replace(self.preparation, image_size=seen)
+            batch = collate([preparation(name, "", image, None)]).to(self.device)
+            instances: Instances = module.predict_step(batch)[0].instances
             return instances
-        part = preparation.parts(name, image)
+        part = self.preparation.parts(name, image)
+        inference = module.inference if scale == 1 else Rescaled(scale, module.inference)
+        decoder = with_areas_at(scale, module.decoder)
 
         def find(block: Block) -> Instances:
             if report:
                 report(block.share)
-            return module.decoder(module.maps(part(block.region)[None].to(self.device))[0])
+            return decoder(inference.apply(module, part(block.region)[None].to(self.device))[0])
 
         # Without the probability of a whole large image, which nobody asks for here.
-        return self.blocks.find(size, find)
+        return self.blocks.at_scale(scale).find((image.shape[0], image.shape[1]), find)
 
     def _scale(self, image: Pixels, diameter: float | Literal["auto"], name: str) -> float:
         if self.preparation.image_size:
@@ -116,38 +106,21 @@ class Model:
         if diameter == "auto":
             top, left = (max(0, (side - FIRST_LOOK) // 2) for side in image.shape[:2])
             found = self.segment(image[top : top + FIRST_LOOK, left : left + FIRST_LOOK], name=name)
-            if len(found) < FEWEST:
-                return 1.0
-            diameter = median_diameter(found)
+            return enlargement(self.card.object_diameter, median_diameter(found)) if len(found) >= FEWEST else 1.0
         return self.card.object_diameter / diameter
 
 
-def resize_instances(instances: Instances, size: tuple[int, int]) -> Instances:
-    """Brings instances to another size by taking the nearest pixel; objects that this leaves no pixel are dropped.
+def with_areas_at(scale: float, decoder: Any) -> Any:
+    """A decoder for images that are looked at so many times as large.
 
-    >>> resize_instances(Instances.from_labels(torch.tensor([[1, 2]])), (2, 4)).labels
-    tensor([[1, 1, 2, 2],
-            [1, 1, 2, 2]], dtype=torch.int32)
+    It decodes at the image's own size, and its areas, px, were chosen at the model's scale.
+
+    Args:
+        scale: how many times as large.
+        decoder: a dataclass.
     """
-    old = instances.labels.shape
-    if old == size:
-        return instances
-    rows, columns = (((torch.arange(new) + 0.5) * side / new).long() for new, side in zip(size, old, strict=True))
-    labels = instances.labels[rows][:, columns]
-    kept = torch.bincount(labels.flatten(), minlength=len(instances) + 1) > 0
-    kept[0] = False
-    number = torch.where(kept, kept.cumsum(0), 0).int()
-    return Instances.from_labels(number[labels], instances.scores[kept[1:]])
-
-
-def median_diameter(instances: Instances) -> float:
-    """The median of the diameters of discs of equal areas, px.
-
-    >>> round(median_diameter(Instances.from_labels(torch.ones(2, 2).long())), 2)
-    2.26
-    """
-    area = torch.bincount(instances.labels.flatten())[1:].double()
-    return float((2 * (area / torch.pi).sqrt()).median())
+    areas = [field.name for field in fields(decoder) if field.name.endswith("area")]
+    return replace(decoder, **{name: round(getattr(decoder, name) / scale**2) for name in areas})
 
 
 def load_model(name: str | Path = DEFAULT, device: str = "auto", tta: bool = False) -> Model:

@@ -1,5 +1,6 @@
 """Images too large for their maps to fit into memory: maps and objects of one block after the other."""
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import product
 
@@ -35,7 +36,17 @@ class Blockwise:
             raise ValueError(
                 f"Blockwise has blocks of {block} px and a halo of {halo} px: both must be multiples of {align} px."
             )
-        self.block, self.halo = block, halo
+        self.block, self.halo, self.align = block, halo, align
+
+    def at_scale(self, scale: float) -> "Blockwise":
+        """Blocks of an image that is looked at so many times as large, each with as much around it to look at."""
+
+        def aligned(side: float) -> int:
+            return math.ceil(side / self.align) * self.align
+
+        halo = aligned(self.halo / scale)
+        # Wider halos ask for larger blocks, or most of the work would be theirs.
+        return Blockwise(aligned(max(self.block / max(scale, 1), 2 * halo)), halo, self.align)
 
     def decode(self, maps: Callable[[Tensor], Tensor], image: Tensor, decoder: Decoder) -> tuple[Tensor, Instances]:
         """Finds the objects of one image.

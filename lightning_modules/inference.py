@@ -1,44 +1,112 @@
-"""How a network is applied beyond one pass over the image: test-time augmentation, and tiles of large images."""
+"""How a network is applied beyond one pass over the image: turned and flipped, in tiles, or at another scale."""
 
-from collections.abc import Callable
 from itertools import product
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from lightning_modules.instances import median_diameter
+from lightning_modules.representations.protocol import Decoder, Representation
 from lightning_modules.symmetry import VIEWS, turn
 
-Pass = Callable[[Tensor], Tensor]
-TurnBack = Callable[[Tensor, int, bool], Tensor]
+FEWEST = 5  # objects of which a median says something
+LARGEST = 3.0  # times as large an image is looked at, since memory and time grow with the square
+
+
+class Segmenter(Protocol):
+    """What is applied: a network, and what its maps mean."""
+
+    @property
+    def representation(self) -> Representation: ...
+
+    @property
+    def decoder(self) -> Decoder: ...
+
+    def maps_once(self, image: Tensor) -> Tensor:
+        """Makes the maps (B, K, H, W) of images (B, C, H, W) in one pass."""
+        ...
 
 
 class Inference(Protocol):
     """Applies a network to a batch of images in more than one pass."""
 
     # Not __call__, by which jsonargparse would take the class for a function's type.
-    def apply(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
-        """Makes the maps of a batch of images.
-
-        Args:
-            maps: makes the maps (B, K, H, W) of images (B, C, H, W) in one pass.
-            turn_back: undoes `lightning_modules.symmetry.turn` on maps, as their representation says.
-            image: (B, C, H, W).
-
-        Returns:
-            (B, K, H, W).
-        """
+    def apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
+        """Makes the maps (B, K, H, W) of a batch of images (B, C, H, W)."""
         ...
+
+
+class Once:
+    """One pass over the image as it is."""
+
+    def apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
+        return segmenter.maps_once(image)
 
 
 class DihedralAverage:
     """Test-time augmentation: the mean of the maps over the eight rotations and flips of the image."""
 
-    def apply(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
+    def apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
+        turn_back = segmenter.representation.turn_back
         # Added up one by one: eight maps of a large image at once would be eight times the memory.
-        total = sum(turn_back(maps(turn(image, *view)), *view) for view in VIEWS)
+        total = sum(turn_back(segmenter.maps_once(turn(image, *view)), *view) for view in VIEWS)
         assert isinstance(total, Tensor)
         return total / len(VIEWS)
+
+
+class Rescaled:
+    """Looks at the image at another scale; the maps come back at the image's own size.
+
+    Args:
+        scale: how many times as large the image is looked at.
+        inner: what is done at that scale; one pass by default.
+    """
+
+    def __init__(self, scale: float, inner: Inference | None = None) -> None:
+        self.scale, self.inner = scale, inner or Once()
+
+    def apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        seen = [max(1, round(side * self.scale)) for side in (height, width)]
+        resized = functional.interpolate(image, size=seen, mode="bilinear", antialias=True)
+        maps = self.inner.apply(segmenter, resized)
+        return torch.stack([segmenter.representation.resize(single, (height, width)) for single in maps])
+
+
+class EnlargeSmall:
+    """Looks again, enlarged, at an image whose objects are smaller than those that the network knows best.
+
+    What a first pass finds tells how large they are; an image of large objects stays as it is, since networks that were
+    trained on several scales lose more by the coarser pixels of a shrunken one.
+
+    Args:
+        diameter: median of the objects' diameters (of discs of equal areas) to which an image is enlarged, px; three
+            times as large at most.
+        inner: what is done at the scale that is found; one pass by default.
+    """
+
+    def __init__(self, diameter: float, inner: Inference | None = None) -> None:
+        self.diameter, self.inner = diameter, inner or Once()
+
+    def apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
+        return torch.cat([self._apply(segmenter, single) for single in image.split(1)])
+
+    def _apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
+        found = segmenter.decoder(segmenter.maps_once(image)[0])
+        scale = enlargement(self.diameter, median_diameter(found)) if len(found) >= FEWEST else 1.0
+        inference = Rescaled(scale, self.inner) if scale > 1 else self.inner
+        return inference.apply(segmenter, image)
+
+
+def enlargement(wanted: float, found: float) -> float:
+    """How many times as large an image is to be looked at, from 1 to 3.
+
+    >>> enlargement(24, 12), enlargement(24, 48), enlargement(24, 2)
+    (2.0, 1.0, 3.0)
+    """
+    return min(max(wanted / found, 1.0), LARGEST)
 
 
 class Tiled:
@@ -68,14 +136,14 @@ class Tiled:
                 "overlap must be more than two margins and at most half a window, and window less overlap a multiple "
                 f"of {align} px."
             )
-        self.window, self.overlap, self.margin, self.inner = window, overlap, margin, inner
+        self.window, self.overlap, self.margin, self.inner = window, overlap, margin, inner or Once()
 
-    def apply(self, maps: Pass, turn_back: TurnBack, image: Tensor) -> Tensor:
+    def apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         total: Tensor | None = None
         for rows, columns in product(self.windows(height), self.windows(width)):
             tile = image[..., rows, columns]
-            answer = (maps(tile) if self.inner is None else self.inner.apply(maps, turn_back, tile)).cpu()
+            answer = self.inner.apply(segmenter, tile).cpu()
             if total is None:
                 # On the CPU, where maps are decoded: a large image's maps need not fit into the GPU's memory.
                 total = torch.zeros(*answer.shape[:-2], height, width)

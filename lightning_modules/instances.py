@@ -43,6 +43,16 @@ class Instances:
         return cls(labels, scores, boxes)
 
 
+def median_diameter(instances: Instances) -> float:
+    """The median of the diameters of discs of equal areas, px.
+
+    >>> round(median_diameter(Instances.from_labels(torch.ones(2, 2).long())), 2)
+    2.26
+    """
+    area = torch.bincount(instances.labels.flatten())[1:].double()
+    return float((2 * (area / torch.pi).sqrt()).median())
+
+
 @dataclass(frozen=True)
 class Prediction:
     """A model's answer for one image, at the image's original size.

@@ -9,7 +9,7 @@ from torchmetrics import MetricCollection
 
 from datamodules.sample import Batch, DataError, annotation
 from lightning_modules.blocks import Blockwise
-from lightning_modules.inference import Inference
+from lightning_modules.inference import Inference, Once
 from lightning_modules.instances import Prediction
 from lightning_modules.metrics import MeanLoss, PerImageMetric, log_and_reset, score, segmentation_metrics
 from lightning_modules.representations.protocol import Decoder, Representation
@@ -50,7 +50,7 @@ class DenseSegmenter(lightning.LightningModule):
         self.decoder = decoder
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.inference = inference
+        self.inference = inference or Once()
         self.blocks = blocks
         further = [*([] if blocks else [MeanLoss()]), *(metrics or [])]
         self.val_metrics = segmentation_metrics("val/", further)
@@ -80,11 +80,10 @@ class DenseSegmenter(lightning.LightningModule):
 
     def maps(self, image: Tensor) -> Tensor:
         """Maps (B, K, H, W) of images (B, C, H, W), for the decoder, in as many passes as `inference` takes."""
-        if self.inference is None:
-            return self._maps_once(image)
-        return self.inference.apply(self._maps_once, self.representation.turn_back, image)
+        return self.inference.apply(self, image)
 
-    def _maps_once(self, image: Tensor) -> Tensor:
+    def maps_once(self, image: Tensor) -> Tensor:
+        """Maps (B, K, H, W) of images (B, C, H, W) in one pass."""
         return self.representation.maps(self(image))
 
     def _decode_blocks(self, batch: Batch, blocks: Blockwise) -> list[Prediction]:
@@ -115,7 +114,7 @@ class DenseSegmenter(lightning.LightningModule):
         images = zip(output.split(1), annotation(batch).split(1), strict=True)
         losses = [self.representation.loss(single, labels) for single, labels in images]
         # The loss has needed one pass already.
-        once = self.inference is None
+        once = isinstance(self.inference, Once)
         predictions = self._decode(batch, self.representation.maps(output) if once else self.maps(batch.image))
         score(metrics, batch, predictions, losses)
         return predictions

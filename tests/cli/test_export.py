@@ -14,8 +14,7 @@ from config_files import ROOT
 from cli.export import training_diameter, write_onnx
 from datamodules.sample import DataError
 from karyon import load_model
-from karyon.model import median_diameter
-from lightning_modules.instances import Instances
+from lightning_modules.instances import Instances, median_diameter
 from lightning_modules.losses import SoftDice
 from lightning_modules.networks.unet import UNet
 from lightning_modules.representations.border import Border, BorderDecoder

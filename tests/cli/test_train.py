@@ -99,9 +99,15 @@ TILED = f"{{class_path: {INFERENCE}.Tiled, init_args: {{window: 32, overlap: 16,
 
 
 @pytest.mark.parametrize(
-    "inference", [f"{INFERENCE}.DihedralAverage", f"{TILED}null}}}}", f"{TILED}{INFERENCE}.DihedralAverage}}}}"]
+    "inference",
+    [
+        f"{INFERENCE}.DihedralAverage",
+        f"{TILED}null}}}}",
+        f"{TILED}{INFERENCE}.DihedralAverage}}}}",
+        f"{{class_path: {INFERENCE}.EnlargeSmall, init_args: {{diameter: 90}}}}",
+    ],
 )
-def test_turns_and_tiles_are_one_option(run: Run, small: Small, tmp_path: Path, inference: str) -> None:
+def test_turns_tiles_and_scales_are_one_option(run: Run, small: Small, tmp_path: Path, inference: str) -> None:
     args = [*small(QUICKSTART), "--test_after_fit", "false"]
     assert run("fit", *args) == 0
     assert run("test", *args) == 0

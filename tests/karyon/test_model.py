@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 from bundles import CARD, write_bundle, write_unet_bundle
 from scipy import ndimage
 
 from datamodules.sample import DataError, relabel
 from karyon import load_model
-from karyon.model import median_diameter
+from karyon.model import with_areas_at
 from lightning_modules.blocks import Blockwise
+from lightning_modules.instances import Instances, median_diameter
+from lightning_modules.metrics import match_instances
+from lightning_modules.representations.border import BorderDecoder
 
 
 @pytest.fixture
@@ -56,15 +60,46 @@ def test_blocks_give_what_the_whole_gives(model):
 
 def test_the_diameter_brings_objects_to_the_models_scale(model, monkeypatch):
     seen = []
-    maps = model.module.maps
-    monkeypatch.setattr(model.module, "maps", lambda image: seen.append(image.shape) or maps(image))
-    image = discs(24, 40, 3)
-    assert len(model.segment(image, diameter=24)) == 9
-    assert seen == [(1, 1, 60, 60)]
-    found = model.segment(image, diameter="auto")
-    assert found.labels.shape == image.shape and median_diameter(found) == pytest.approx(24, rel=0.1)
-    # At first as it is, then at half the scale, at which they are as large as the model's.
-    assert [shape[-1] for shape in seen[1:]] == [120, pytest.approx(60, abs=2)]
+    maps_once = model.module.maps_once
+    monkeypatch.setattr(model.module, "maps_once", lambda image: seen.append(image.shape[-1]) or maps_once(image))
+    # The model's objects are 12 px wide.
+    for diameter, side in ((24, 60), (6, 240), (4, 360)):
+        image = discs(diameter, 40, 3)
+        found = model.segment(image, diameter=diameter)
+        assert seen.pop() == side and not seen
+        # Outlines are drawn at the image's own size, not enlarged from another.
+        truth = Instances.from_labels(torch.from_numpy(ndimage.label(image > 100)[0]))
+        assert len(found) == 9 and match_instances(truth.labels, found.labels).tp[4] == 9
+
+
+def test_the_diameter_is_estimated_and_small_objects_are_enlarged(model, monkeypatch):
+    seen = []
+    maps_once = model.module.maps_once
+    monkeypatch.setattr(model.module, "maps_once", lambda image: seen.append(image.shape[-1]) or maps_once(image))
+    for diameter, side in ((6, 240), (24, 120)):
+        image = discs(diameter, 40, 3)
+        found = model.segment(image, diameter="auto")
+        assert found.labels.shape == image.shape and median_diameter(found) == pytest.approx(diameter, rel=0.15)
+        # At first as it is; shrunken it would only lose.
+        assert seen.pop(0) == 120 and seen.pop() == pytest.approx(side, rel=0.1) and not seen
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.0])
+def test_at_another_scale_blocks_give_what_the_whole_gives(model, scale):
+    diameter = 12 / scale
+    image = discs(diameter, round(1.6 * diameter), 12)
+    whole = model.segment(image, diameter=diameter)
+    model.blocks = Blockwise(block=64, halo=32)
+    parts = model.segment(image, diameter=diameter)
+    assert len(parts) == len(whole) == 144
+    matching = match_instances(whole.labels, parts.labels)
+    # A block's rim need not lie on the grid of the other scale.
+    assert matching.tp[8] == 144
+
+
+def test_areas_are_those_of_the_models_scale():
+    decoder = with_areas_at(2.0, BorderDecoder(min_area=20, min_seed_area=9, threshold=0.7))
+    assert (decoder.min_area, decoder.min_seed_area, decoder.threshold) == (5, 2, 0.7)
 
 
 def test_a_model_without_a_scale_says_so(tmp_path):
