@@ -17,6 +17,7 @@ from lightning_modules.inference import FEWEST, DihedralAverage, Once, Rescaled,
 from lightning_modules.instances import Instances, median_diameter
 from lightning_modules.segmenter import DenseSegmenter
 
+Precision = Literal["fp32", "bf16"]
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT = "nuclei"
 
@@ -33,12 +34,20 @@ class Model:
         card: of its bundle.
         device: where it computes.
         tta: whether it looks at each image in its eight rotations and flips.
+        precision: of the network.
     """
 
     def __init__(
-        self, module: LightningModule, preparation: Preparation, card: Card, device: torch.device, tta: bool = False
+        self,
+        module: LightningModule,
+        preparation: Preparation,
+        card: Card,
+        device: torch.device,
+        tta: bool = False,
+        precision: Precision = "fp32",
     ) -> None:
         self.module, self.preparation, self.card, self.device = module.to(device), preparation, card, device
+        self.precision = precision
         self.blocks = Blockwise(BLOCK, HALO)
         if isinstance(module, DenseSegmenter):
             module.inference = DihedralAverage() if tta else Once()
@@ -84,7 +93,8 @@ class Model:
             seen = tuple(max(1, round(side * scale)) for side in image.shape[:2])
             preparation = self.preparation if scale == 1 else replace(self.preparation, image_size=seen)
             batch = collate([preparation(name, "", image, None)]).to(self.device)
-            instances: Instances = module.predict_step(batch)[0].instances
+            with self._autocast():
+                instances: Instances = module.predict_step(batch)[0].instances
             return instances
         part = self.preparation.parts(name, image)
         inference = module.inference if scale == 1 else Rescaled(scale, module.inference)
@@ -93,10 +103,15 @@ class Model:
         def find(block: Block) -> Instances:
             if report:
                 report(block.share)
-            return decoder(inference.apply(module, part(block.region)[None].to(self.device))[0])
+            with self._autocast():
+                maps = inference.apply(module, part(block.region)[None].to(self.device))[0]
+            return decoder(maps)
 
         # Without the probability of a whole large image, which nobody asks for here.
         return self.blocks.at_scale(scale).find((image.shape[0], image.shape[1]), find)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _scale(self, image: Pixels, diameter: float | Literal["auto"], name: str) -> float:
         if self.preparation.image_size:
@@ -123,13 +138,16 @@ def with_areas_at(scale: float, decoder: Any) -> Any:
     return replace(decoder, **{name: round(getattr(decoder, name) / scale**2) for name in areas})
 
 
-def load_model(name: str | Path = DEFAULT, device: str = "auto", tta: bool = False) -> Model:
+def load_model(
+    name: str | Path = DEFAULT, device: str = "auto", tta: bool = False, precision: Precision = "fp32"
+) -> Model:
     """Loads a model bundle; runs no code that comes with it.
 
     Args:
         name: of a model that comes with Karyon, or the folder of a bundle.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         tta: whether to average over the eight rotations and flips of each image; eight times the work.
+        precision: of the network; ``bf16`` takes about half the time on recent CPUs and GPUs; single pixels differ.
 
     Raises:
         DataError: there is no such bundle or device, or the bundle cannot be used.
@@ -137,7 +155,7 @@ def load_model(name: str | Path = DEFAULT, device: str = "auto", tta: bool = Fal
     folder = find_bundle(name)
     card = read_card(folder)
     module = build_module(card, read_weights(folder, card), folder)
-    return Model(module, build_preparation(card, folder), card, find_device(device), tta)
+    return Model(module, build_preparation(card, folder), card, find_device(device), tta, precision)
 
 
 def find_bundle(name: str | Path) -> Path:

@@ -46,7 +46,8 @@ class Blockwise:
 
         halo = aligned(self.halo / scale)
         # Wider halos ask for larger blocks, or most of the work would be theirs.
-        return Blockwise(aligned(max(self.block / max(scale, 1), 2 * halo)), halo, self.align)
+        block = self.block / scale if scale >= 1 else max(self.block, 2 * halo)
+        return Blockwise(aligned(block), halo, self.align)
 
     def decode(self, maps: Callable[[Tensor], Tensor], image: Tensor, decoder: Decoder) -> tuple[Tensor, Instances]:
         """Finds the objects of one image.

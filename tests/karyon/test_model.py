@@ -111,6 +111,16 @@ def test_a_model_without_a_scale_says_so(tmp_path):
         load_model(tmp_path).segment(np.eye(4), diameter=5)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_network_computes_in_the_precision_asked_for(tmp_path, precision):
+    write_unet_bundle(tmp_path)
+    model = load_model(tmp_path, device="cpu", precision=precision)
+    types = []
+    model.module.network.register_forward_hook(lambda module, given, output: types.append(output.dtype))
+    model.segment(discs(8, 16, 2))
+    assert types == [torch.bfloat16 if precision == "bf16" else torch.float32]
+
+
 def test_test_time_augmentation_looks_eight_times(tmp_path):
     write_unet_bundle(tmp_path)
     model = load_model(tmp_path, tta=True)

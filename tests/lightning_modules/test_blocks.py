@@ -105,3 +105,10 @@ def test_what_is_larger_than_the_halo_is_cut_but_never_drawn_twice() -> None:
 def test_blocks_that_do_not_fit_the_stride_are_refused(block: int, halo: int) -> None:
     with pytest.raises(ValueError, match=f"blocks of {block} px and a halo of {halo} px: both must be multiples of 32"):
         Blockwise(block, halo)
+
+
+@pytest.mark.parametrize(("scale", "block", "halo"), [(1, 768, 128), (3, 256, 64), (0.5, 768, 256), (0.1, 2560, 1280)])
+def test_blocks_of_another_scale_show_the_network_as_much(scale: float, block: int, halo: int) -> None:
+    blocks = Blockwise(768, 128).at_scale(scale)
+    assert (blocks.block, blocks.halo) == (block, halo)
+    assert halo * scale >= 128
