@@ -33,9 +33,8 @@ def test_addition_runs_behind_a_config(
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
-    base = {"augmentation": "isbi2012/unet.yaml", "dsb2018": "dsb2018/nuclei.yaml"}.get(
-        config.parent.name, "quickstart.yaml"
-    )
+    folders = {"augmentation": "isbi2012/unet.yaml", "isbi2012": "isbi2012/unet.yaml", "dsb2018": "dsb2018/nuclei.yaml"}
+    base = folders.get(config.parent.name, "quickstart.yaml")
     first, second, *rest = small(ROOT / "configs" / base)
     args = [first, second, "--config", config, *rest]
     assert run("fit", *args, "--test_after_fit", "false") == 0
