@@ -13,8 +13,8 @@ from datamodules.sample import DataError, collate
 from datamodules.transforms import Preparation
 from karyon.bundle import Card, build_module, build_preparation, read_card, read_weights
 from lightning_modules.blocks import Block, Blockwise
-from lightning_modules.inference import FEWEST, DihedralAverage, Once, Rescaled, enlargement
-from lightning_modules.instances import Instances, median_diameter
+from lightning_modules.inference import DihedralAverage, Once, Rescaled, enlargement, size_at
+from lightning_modules.instances import Instances
 from lightning_modules.segmenter import DenseSegmenter
 
 Precision = Literal["fp32", "bf16"]
@@ -90,8 +90,9 @@ class Model:
         module = self.module
         # A model that sees every image at one size needs no blocks.
         if self.preparation.image_size or not isinstance(module, DenseSegmenter):
-            seen = tuple(max(1, round(side * scale)) for side in image.shape[:2])
-            preparation = self.preparation if scale == 1 else replace(self.preparation, image_size=seen)
+            preparation = self.preparation
+            if scale != 1:
+                preparation = replace(preparation, image_size=size_at(scale, *image.shape[:2]))
             batch = collate([preparation(name, "", image, None)]).to(self.device)
             with self._autocast():
                 instances: Instances = module.predict_step(batch)[0].instances
@@ -121,7 +122,7 @@ class Model:
         if diameter == "auto":
             top, left = (max(0, (side - FIRST_LOOK) // 2) for side in image.shape[:2])
             found = self.segment(image[top : top + FIRST_LOOK, left : left + FIRST_LOOK], name=name)
-            return enlargement(self.card.object_diameter, median_diameter(found)) if len(found) >= FEWEST else 1.0
+            return enlargement(self.card.object_diameter, found)
         return self.card.object_diameter / diameter
 
 
@@ -181,6 +182,7 @@ def find_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
+    # PyTorch says by any of these that it has no such device: unknown, not built in, or not there.
     except (RuntimeError, AssertionError, NotImplementedError):
         raise DataError(f"There is no device {name} here: take auto or cpu.") from None
     return device

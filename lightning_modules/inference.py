@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lightning_modules.instances import median_diameter
+from lightning_modules.instances import Instances, median_diameter
 from lightning_modules.representations.protocol import Decoder, Representation
 from lightning_modules.symmetry import VIEWS, turn
 
@@ -69,7 +69,7 @@ class Rescaled:
 
     def apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
-        seen = [max(1, round(side * self.scale)) for side in (height, width)]
+        seen = size_at(self.scale, height, width)
         resized = functional.interpolate(image, size=seen, mode="bilinear", antialias=True)
         maps = self.inner.apply(segmenter, resized)
         return torch.stack([segmenter.representation.resize(single, (height, width)) for single in maps])
@@ -94,19 +94,28 @@ class EnlargeSmall:
         return torch.cat([self._apply(segmenter, single) for single in image.split(1)])
 
     def _apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
-        found = segmenter.decoder(segmenter.maps_once(image)[0])
-        scale = enlargement(self.diameter, median_diameter(found)) if len(found) >= FEWEST else 1.0
+        scale = enlargement(self.diameter, segmenter.decoder(segmenter.maps_once(image)[0]))
         inference = Rescaled(scale, self.inner) if scale > 1 else self.inner
         return inference.apply(segmenter, image)
 
 
-def enlargement(wanted: float, found: float) -> float:
+def enlargement(diameter: float, found: Instances) -> float:
     """How many times as large an image is to be looked at, from 1 to 3.
 
-    >>> enlargement(24, 12), enlargement(24, 48), enlargement(24, 2)
-    (2.0, 1.0, 3.0)
+    Args:
+        diameter: that the median of its objects is to have, px.
+        found: at first; of too few nothing is known.
+
+    >>> stripes = Instances.from_labels(torch.arange(1, 6).repeat(113, 1))  # five of 113 px, as discs of 12 px have
+    >>> [round(enlargement(diameter, stripes), 2) for diameter in (24, 3, 72)]
+    [2.0, 1.0, 3.0]
     """
-    return min(max(wanted / found, 1.0), LARGEST)
+    return min(max(diameter / median_diameter(found), 1.0), LARGEST) if len(found) >= FEWEST else 1.0
+
+
+def size_at(scale: float, height: int, width: int) -> tuple[int, int]:
+    """Height and width of an image that is looked at so many times as large, px."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 class Tiled:

@@ -11,7 +11,7 @@ from lightning import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor, nn
 
-from datamodules.sample import DataError
+from datamodules.sample import DataError, first_line
 from lightning_modules.callbacks.run_record import run_folder
 
 Config = dict[str, Any]
@@ -40,8 +40,9 @@ def load_trained(checkpoint: Path) -> tuple[LightningModule, Config]:
         model = parser.parse_object({"model": without_downloads(config["model"])})
         module: LightningModule = parser.instantiate(model).model
     except ArgumentError as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"The model in {path} cannot be built any more ({reason}): train it again.") from None
+        raise DataError(
+            f"The model in {path} cannot be built any more ({first_line(error)}): train it again."
+        ) from None
     check_fits(checkpoint, module)
     module.load_state_dict(checkpoint_weights(checkpoint))
     return module, config["data"]
