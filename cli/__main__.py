@@ -1,10 +1,9 @@
 """``python -m cli COMMAND``: trains, tests and applies Karyon's models."""
 
-import errno
 import importlib
 import sys
 
-from datamodules.sample import DataError
+from datamodules.sample import DISK_FULL, DataError, cannot_write
 
 # Imported when called: each takes seconds that the others can do without. All other commands are Lightning's.
 COMMANDS = {
@@ -47,14 +46,10 @@ def main() -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
-        name = error.filename or "A file"
-        print(
-            f"error: {name} cannot be written ({error.strerror}): free space; a training then goes on with --ckpt_path "
-            "last.",
-            file=sys.stderr,
-        )
+        refused = cannot_write(error.filename or "A file", error, "then go on with a training by --ckpt_path last")
+        print(f"error: {refused}", file=sys.stderr)
         return 2
     return 0
 

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
 from cli.runs import find_checkpoint, named_version, numbered_versions, unused
-from datamodules.sample import DataError
+from datamodules.sample import DataError, cannot_write
 from lightning_modules.callbacks.run_record import run_folder
 
 LOCK = ".lock"
@@ -97,9 +97,7 @@ class RunFolder:
             if metrics.exists():
                 metrics.rename(unused(self.path / "metrics-before-resume.csv"))
         except OSError as error:
-            raise DataError(
-                f"{error.filename} cannot be written ({error.strerror}): choose another folder with --runs_dir."
-            ) from None
+            raise cannot_write(error.filename, error, "or choose another folder with --runs_dir") from None
         self.config_name = unused(self.path / "config.yaml").name
 
     def _lock(self) -> None:

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from datamodules.image_type import image_type, is_grey
 from datamodules.locks import only_one
 from datamodules.reading import Pixels, pixel_digest, read_cached
-from datamodules.sample import DataError, LabelImage
+from datamodules.sample import DataError, LabelImage, cannot_write
 from datamodules.splits import duplicate_groups
 
 VERSION = 1
@@ -103,7 +103,7 @@ def build_cache(
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.with_suffix(".lock").touch()
     except OSError as error:
-        raise DataError(f"{folder.parent} cannot be written ({error.strerror}): choose another cache_dir.") from None
+        raise cannot_write(folder.parent, error, "or choose another cache_dir") from None
     with only_one(folder.with_suffix(".lock"), f"building the cache {folder}"):
         if cache := open_cache(folder):
             return cache
@@ -178,6 +178,4 @@ def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror}): free space or choose another cache_dir."
-        ) from None
+        raise cannot_write(path, error, "or choose another cache_dir") from None

@@ -1,6 +1,5 @@
 """Downloads over an unreliable line: pooch keeps the files, and here is the resuming that it lacks."""
 
-import errno
 import re
 import time
 import zipfile
@@ -24,7 +23,7 @@ from rich.progress import (
 )
 
 from datamodules.locks import only_one
-from datamodules.sample import DataError
+from datamodules.sample import DataError, cannot_write
 
 _CHUNK = 2**16  # bytes; a cut costs at most this much
 _CONTENT_RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
@@ -81,10 +80,8 @@ def _fetch(url: str, path: Path, delays: Sequence[float], timeout: float) -> Pat
         with only_one(path.with_name(f"{path.name}.lock"), f"downloading {path}"):
             pooch.retrieve(url, known_hash=None, fname=path.name, path=path.parent.resolve(), downloader=transfer)
     except OSError as error:
-        remedy = "choose a folder that you can write to"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = f"free some space and repeat the download, which goes on from the kept {transfer.part.name}"
-        raise DataError(f"{path} could not be written: {error.strerror or error}; {remedy}.") from error
+        kept = f", which goes on from {transfer.part.name}" if transfer.part.exists() else ""
+        raise cannot_write(path, error, f"then repeat the download{kept}") from error
     return path
 
 

@@ -1,7 +1,9 @@
 """The label image and what travels with it: the one annotation type that every data set and every model shares."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from skimage.measure import label as connected_components
 from torch import Tensor
 
 LabelImage = NDArray[np.integer[Any]]
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DataError(Exception):
@@ -24,6 +28,21 @@ def first_line(error: Exception) -> str:
     ('no image', 'ValueError')
     """
     return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def cannot_write(path: Path | str, error: OSError, then: str) -> DataError:
+    """What to raise where the operating system refuses to write.
+
+    Args:
+        path: what was to be written.
+        error: what it says.
+        then: what to do once there is space, or leave to write; or what to do instead.
+
+    >>> str(cannot_write("a.csv", OSError(errno.EACCES, "Permission denied"), "or choose another folder with --out"))
+    'a.csv cannot be written (Permission denied): see that you may write there, or choose another folder with --out.'
+    """
+    remedy = "free space" if error.errno in DISK_FULL else "see that you may write there"
+    return DataError(f"{path} cannot be written ({error.strerror or error}): {remedy}, {then}.")
 
 
 @dataclass(frozen=True)

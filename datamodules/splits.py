@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import connected_components
 
-from datamodules.sample import DataError
+from datamodules.sample import DataError, cannot_write
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def write_manifest(
         temporary.write_text(json.dumps(content, indent=1) + "\n")
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be written ({error.strerror}): choose another cache_dir.") from None
+        raise cannot_write(path, error, "or choose another cache_dir") from None
 
 
 def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]:

@@ -81,10 +81,20 @@ class Model:
         """
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
             raise DataError(f"{name}: the shape {image.shape} cannot be used: expected (H, W) or (H, W, 3).")
-        with torch.inference_mode():
-            scale = 1.0 if diameter is None else self._scale(image, diameter, name)
-            return self._find(image, scale, name, report)
+        scale = 1.0
+        if diameter == "auto":
+            usual = self._object_diameter(name)
+            top, left = (max(0, (side - FIRST_LOOK) // 2) for side in image.shape[:2])
+            look = image[top : top + FIRST_LOOK, left : left + FIRST_LOOK]
+            found = self._find(look, scale, name, report=None)
+            scale = enlargement(usual, found)
+            if scale == 1 and look.shape == image.shape:
+                return found
+        elif diameter is not None:
+            scale = self._object_diameter(name) / diameter
+        return self._find(image, scale, name, report)
 
+    @torch.inference_mode()
     def _find(self, image: Pixels, scale: float, name: str, report: Callable[[float], None] | None) -> Instances:
         """Finds the objects of an image that is looked at so many times as large."""
         module = self.module
@@ -114,16 +124,12 @@ class Model:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def _scale(self, image: Pixels, diameter: float | Literal["auto"], name: str) -> float:
+    def _object_diameter(self, name: str) -> float:
         if self.preparation.image_size:
             raise DataError(f"{name}: the model {self.card.name} sees every image at one size: leave the diameter out.")
         if self.card.object_diameter is None:
             raise DataError(f"{name}: the card of {self.card.name} names no object size: leave the diameter out.")
-        if diameter == "auto":
-            top, left = (max(0, (side - FIRST_LOOK) // 2) for side in image.shape[:2])
-            found = self.segment(image[top : top + FIRST_LOOK, left : left + FIRST_LOOK], name=name)
-            return enlargement(self.card.object_diameter, found)
-        return self.card.object_diameter / diameter
+        return self.card.object_diameter
 
 
 def with_areas_at(scale: float, decoder: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from datamodules.sample import DataError
+from datamodules.sample import cannot_write
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -44,7 +44,4 @@ class WholeCheckpoints(TorchCheckpointIO):
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise
-            raise DataError(
-                f"{path} cannot be written ({cause.strerror}): free space, then go on from the checkpoint before with "
-                "--ckpt_path last."
-            ) from error
+            raise cannot_write(path, cause, "then go on from the checkpoint before with --ckpt_path last") from error

@@ -78,13 +78,13 @@ class Rescaled:
 class EnlargeSmall:
     """Looks again, enlarged, at an image whose objects are smaller than those that the network knows best.
 
-    What a first pass finds tells how large they are; an image of large objects stays as it is, since networks that were
+    What a first look finds tells how large they are; an image of large objects stays as it is, since networks that were
     trained on several scales lose more by the coarser pixels of a shrunken one.
 
     Args:
         diameter: median of the objects' diameters (of discs of equal areas) to which an image is enlarged, px; three
             times as large at most.
-        inner: what is done at the scale that is found; one pass by default.
+        inner: what is done at each look; one pass by default.
     """
 
     def __init__(self, diameter: float, inner: Inference | None = None) -> None:
@@ -94,9 +94,9 @@ class EnlargeSmall:
         return torch.cat([self._apply(segmenter, single) for single in image.split(1)])
 
     def _apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
-        scale = enlargement(self.diameter, segmenter.decoder(segmenter.maps_once(image)[0]))
-        inference = Rescaled(scale, self.inner) if scale > 1 else self.inner
-        return inference.apply(segmenter, image)
+        maps = self.inner.apply(segmenter, image)
+        scale = enlargement(self.diameter, segmenter.decoder(maps[0]))
+        return Rescaled(scale, self.inner).apply(segmenter, image) if scale > 1 else maps
 
 
 def enlargement(diameter: float, found: Instances) -> float:

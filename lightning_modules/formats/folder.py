@@ -1,7 +1,6 @@
 """A folder of results: files of each image, and tables of the whole set that grow with it."""
 
 import csv
-import errno
 import hashlib
 import json
 import re
@@ -16,7 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from datamodules.sample import DataError
+from datamodules.sample import cannot_write
 from lightning_modules.formats.files import coco, geojson, label_tiff, overlay_png, roi_zip
 from lightning_modules.formats.tables import OBJECT_COLUMNS, object_rows, run_length_rows
 from lightning_modules.instances import Prediction
@@ -290,9 +289,4 @@ def writing_to(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free space" if full else "see that it is a folder that you may write to"
-        raise DataError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}): {remedy}, or choose another "
-            "folder with --out."
-        ) from None
+        raise cannot_write(error.filename or folder, error, "or choose another folder with --out") from None

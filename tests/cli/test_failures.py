@@ -99,7 +99,7 @@ def test_a_disk_that_is_full_for_the_metrics(
     in_epoch(monkeypatch, 1, fill)
     assert fit("--trainer.max_epochs", 3, "--trainer.log_every_n_steps", 1) == 2
     assert (
-        "cannot be written (No space left on device): free space; a training then goes on with --ckpt_path last."
+        "cannot be written (No space left on device): free space, then go on with a training by --ckpt_path last."
         in (capsys.readouterr().err.splitlines()[-1])
     )
     assert steps() == 1

@@ -438,7 +438,7 @@ def test_how_far_a_large_image_is_is_told(
         (("nowhere",), "nowhere names no image: expected a file, a folder or a pattern"),
         (("*.tif",), "*.tif names no image"),
         (("a.png", "--model", "unheard"), "There is no model unheard"),
-        (("a.png", "--out", "a.png"), "a.png cannot be written (File exists): see that it is a folder"),
+        (("a.png", "--out", "a.png"), "a.png cannot be written (File exists): see that you may write there"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(

@@ -334,7 +334,7 @@ def test_full_disk_keeps_the_part(server: Server, tmp_path: Path, monkeypatch: p
         patch.setattr(Path, "open", open_on_full_disk)
         with pytest.raises(DataError) as error:
             fetch(server, tmp_path)
-    assert_one_sentence(error, str(tmp_path / "data.csv"), "No space left", "free some space", "data.csv.part")
+    assert_one_sentence(error, str(tmp_path / "data.csv"), "No space left", "free space", "goes on from data.csv.part")
     assert (tmp_path / "data.csv.part").read_bytes() == BODY[: 2**16]
     assert fetch(server, tmp_path).read_bytes() == BODY
     assert server.asked_ranges() == [None, f"bytes={2**16}-"]
@@ -344,7 +344,7 @@ def test_folder_that_cannot_be(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError) as error:
         fetch(server, tmp_path / "file")
-    assert_one_sentence(error, str(tmp_path / "file" / "data.csv"), "could not be written")
+    assert_one_sentence(error, str(tmp_path / "file" / "data.csv"), "cannot be written")
     assert server.requests == []
 
 

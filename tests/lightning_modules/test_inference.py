@@ -143,13 +143,14 @@ def test_lengths_in_maps_follow_the_scale() -> None:
     torch.testing.assert_close(maps[:, 1:], torch.full((1, 4, 96, 96), 3.0))
 
 
-@pytest.mark.parametrize(("diameter", "side"), [(12, 192), (6, 288), (24, 96), (30, 96)])
+@pytest.mark.parametrize(("diameter", "side"), [(12, 192), (6, 288), (26, 96), (30, 96)])
 def test_small_objects_are_looked_at_again_enlarged(diameter: int, side: int) -> None:
     looks = Looks(lambda image: image)
     maps = EnlargeSmall(24).apply(looks, discs(diameter))
-    again = looks.shapes[-1][-1]
-    # Three times as large at most, and never smaller; what was found is not exactly what was drawn.
-    assert looks.shapes[0][-1] == 96 and again == pytest.approx(side, rel=0.05)
+    first, *again = [shape[-1] for shape in looks.shapes]
+    # Three times as large at most, never smaller, and once where that is enough; what was found is not exactly what was
+    # drawn.
+    assert first == 96 and again == ([] if side == 96 else [pytest.approx(side, rel=0.05)])
     assert maps.shape == (1, 1, 96, 96) and len(looks.decoder(maps[0])) == 9
 
 
@@ -157,7 +158,7 @@ def test_each_image_of_a_batch_has_a_scale_of_its_own() -> None:
     looks = Looks(lambda image: image)
     maps = EnlargeSmall(24, inner=Once()).apply(looks, torch.cat([discs(30), discs(6), torch.zeros(1, 1, 96, 96)]))
     # Nothing found: nothing is known of its size.
-    assert [shape[-1] for shape in looks.shapes] == [96, 96, 96, 288, 96, 96]
+    assert [shape[-1] for shape in looks.shapes] == [96, 96, 288, 96]
     assert maps.shape == (3, 1, 96, 96)
 
 
