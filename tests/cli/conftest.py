@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from bundles import write_bundle
 
 from cli.__main__ import main
 from datamodules.drawing import draw_nuclei, write_dsb_layout
@@ -133,3 +134,9 @@ def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], 
         return args
 
     return arguments
+
+
+@pytest.fixture
+def segment(run: Run, tmp_path: Path) -> Run:
+    write_bundle(tmp_path / "bundle")
+    return lambda *args: run("segment", *args, "--model", tmp_path / "bundle", "--device", "cpu")

@@ -1,13 +1,8 @@
-"""Images of any kind go in, results come out; what cannot be used is named, and what is done is not done again."""
+"""Images of any kind go in, results come out; what cannot be used is named."""
 
-import csv
-import json
 import os
-import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,34 +11,11 @@ import tifffile
 from bundles import write_bundle
 from PIL import Image
 from scipy import ndimage
-
-from cli.batch import DONE_BEFORE, progress
-from karyon.model import Model
-from lightning_modules.formats.folder import ResultFolder
+from segmented_images import LABELS, NOISE, SQUARES, counts, labels
 
 Run = Callable[..., int]
 
-# Two bright squares on dark, the model's idea of objects.
-SQUARES = np.zeros((20, 30), np.uint8)
-SQUARES[3:9, 4:10] = SQUARES[10:18, 15:28] = 200
-LABELS = ndimage.label(SQUARES)[0]
 GREEN = np.stack([SQUARES // 9, SQUARES, SQUARES // 7], axis=-1)
-NOISE = np.random.default_rng(0).integers(0, 255, SQUARES.shape).astype(np.uint8)
-
-
-@pytest.fixture
-def segment(run: Run, tmp_path: Path) -> Run:
-    write_bundle(tmp_path / "bundle")
-    return lambda *args: run("segment", *args, "--model", tmp_path / "bundle", "--device", "cpu")
-
-
-def labels(name: str, out: str = "segmented") -> np.ndarray:
-    return tifffile.imread(Path(out) / "labels" / name)
-
-
-def counts(out: str = "segmented") -> dict[str, int]:
-    with (Path(out) / "counts.csv").open(newline="") as file:
-        return {row["image"]: int(row["objects"]) for row in csv.DictReader(file)}
 
 
 def write_kinds(folder: Path) -> None:
@@ -217,127 +189,6 @@ def test_folders_are_mirrored_and_nothing_is_overwritten(segment: Run, tmp_path:
     assert list(counts("more")) == ["other/1.png", "plate/a/1.png", "plate/b/1.png", "plate/b/1.tif"]
 
 
-def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
-    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("in").mkdir()
-    for name in "abc":
-        cv2.imwrite(f"in/{name}.png", SQUARES)
-    tifffile.imwrite("in/s.tif", np.stack([SQUARES] * 3), photometric="minisblack")
-    calls = []
-    real = Model.segment
-
-    def interrupt(model: Model, *args: object) -> object:
-        calls.append(1)
-        if len(calls) in (3, 6):
-            raise KeyboardInterrupt
-        return real(model, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Model, "segment", interrupt)
-    formats = ("--formats", "labels", "objects", "coco")
-    assert segment("in", *formats) == 130
-    assert list(counts()) == ["a.png", "b.png"]
-    assert "the same command goes on" in capsys.readouterr().err
-    assert segment("in", *formats) == 130
-    assert list(counts()) == ["a.png", "b.png", "c.png", "s.tif/1"]
-    assert segment("in", *formats) == 0
-    assert len(calls) == 8 and len(counts()) == 6
-    assert (labels("s.tif.tif") == LABELS).all() and labels("s.tif.tif").shape == (3, 20, 30)
-    assert len(json.loads(Path("segmented/coco.json").read_text())["images"]) == 6
-    capsys.readouterr()
-    assert segment("in", *formats) == 0
-    assert len(calls) == 8
-    assert "0 segmented, 4 done before, 0 failed" in capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_work_with_everything_in_order(
-    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
-) -> None:
-    Path("in").mkdir()
-    for name in "abc":
-        cv2.imwrite(f"in/{name}.png", SQUARES)
-    Path("in/b.jpg").touch()
-    real, handler = ResultFolder.path, signal.getsignal(signal.SIGTERM)
-
-    def strike(folder: ResultFolder, kind: str, name: str) -> Path:
-        # While an overlay is about to be written.
-        if (kind, name) == ("overlays", "b.png"):
-            signal.raise_signal(number)
-        return real(folder, kind, name)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ResultFolder, "path", strike)
-        assert segment("in") == code
-    said = capsys.readouterr()
-    assert "1 segmented, 0 done before, 1 failed" in said.out
-    assert "b.jpg: is empty" in said.err and "the same command goes on" in said.err
-    assert list(counts()) == ["a.png"] and not list(Path().rglob("*.writing"))
-    Path("in/b.jpg").unlink()
-    assert segment("in") == 0
-    assert list(counts()) == ["a.png", "b.png", "c.png"]
-    assert signal.getsignal(signal.SIGTERM) == handler
-
-
-def test_an_interrupt_before_the_first_image_is_no_traceback(
-    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("cli.segment.load_model", interrupt)
-    cv2.imwrite("a.png", SQUARES)
-    assert segment("a.png") == 130
-    assert capsys.readouterr().err == "Interrupted.\n"
-
-
-def test_a_full_disk_is_one_sentence_and_what_is_done_stays(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("in").mkdir()
-    cv2.imwrite("in/a.png", SQUARES)
-    cv2.imwrite("in/b.png", NOISE)
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The system refuses to let a file grow beyond this, in the middle of it: the overlay of the noise.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))
-    try:
-        assert segment("in") == 2
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    said = capsys.readouterr().err
-    assert "cannot be written (File too large): free space, or choose another folder with --out." in said
-    assert said.count("\n") == 1
-    assert counts() == {"a.png": 2} and not list(Path().rglob("*.writing"))
-    assert segment("in") == 0
-    assert list(counts()) == ["a.png", "b.png"]
-
-
-def test_whatever_a_library_says_of_one_image_the_others_are_done(
-    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    errors = {
-        "b": RuntimeError("odd\nand long"),
-        "c": RuntimeError("not enough memory: tried 1 GB"),
-        "d": MemoryError(),
-    }
-    for name in "abcde":
-        cv2.imwrite(f"{name}.png", SQUARES)
-    real = Model.segment
-
-    def fail(model: Model, image: np.ndarray, diameter: object, name: str, report: object) -> object:
-        if error := errors.get(Path(name).stem):
-            raise error
-        return real(model, image, diameter, name, report)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Model, "segment", fail)
-    assert segment("*.png") == 1
-    assert list(counts()) == ["a.png", "e.png"]
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].endswith("b.png: Karyon fails on it (RuntimeError: odd): please report that, with the file.")
-    assert all("it needs more memory than there is: cut it into parts" in line for line in lines[1:])
-    assert len(lines) == 3
-
-
 def test_names_that_results_cannot_have(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("in").mkdir()
     png = cv2.imencode(".png", SQUARES)[1].tobytes()
@@ -356,80 +207,6 @@ def test_names_that_results_cannot_have(segment: Run, capsys: pytest.CaptureFixt
     assert segment("odd", "--out", "out") == 1
     assert counts("out") == {"a.png": 2}
     assert "its name is not valid UTF-8: rename it." in capsys.readouterr().err
-
-
-def test_images_of_one_name_in_another_folder_are_not_taken_for_done(
-    segment: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for folder, pixels in (("first", SQUARES), ("second", NOISE)):
-        Path(folder).mkdir()
-        cv2.imwrite(f"{folder}/a.png", pixels)
-    assert segment("first") == 0
-    assert segment("second") == 2
-    said = capsys.readouterr().err
-    assert "holds results of other options (folder of the images): choose another --out, or --overwrite them." in said
-    assert counts() == {"a.png": 2}
-    assert segment("second", "--overwrite") == 0
-    assert counts() != {"a.png": 2}
-
-
-def test_a_folder_of_other_options_is_not_mixed(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    cv2.imwrite("a.png", np.dstack([SQUARES, NOISE, NOISE]))
-    assert segment("a.png") == 0
-    assert segment("a.png", "--channel", 3) == 2
-    assert "segmented holds results of other options (channel): choose another --out" in capsys.readouterr().err
-    assert segment("a.png", "--channel", 3, "--overwrite") == 0
-    assert (labels("a.png.tif") == LABELS).all()
-
-
-def test_other_options_are_tried_where_no_image_could_be_used(segment: Run) -> None:
-    tifffile.imwrite("two.tif", np.stack([NOISE, SQUARES]), imagej=True, metadata={"axes": "CYX"})
-    assert segment("two.tif") == 1
-    assert segment("two.tif", "--channel", 2) == 0
-    assert (labels("two.tif.tif") == LABELS).all()
-    assert segment("two.tif", "--channel", 1) == 2
-
-
-def test_time_left_is_told_in_lines(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in "ab":
-        cv2.imwrite(f"{name}.png", SQUARES)
-    assert segment("a.png", "b.png") == 0
-    said = capsys.readouterr().out
-    assert re.search(r"\[1/2\] a\.png: 2 objects  \d+ s spent, about \d+ s left", said)
-    assert "2 segmented, 0 done before, 0 failed" in said
-
-
-def test_what_was_done_before_does_not_shorten_the_time_left(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = iter([0, 0, 10, 30])
-    monkeypatch.setattr("cli.batch.time", SimpleNamespace(monotonic=lambda: next(clock)))
-    with progress("Segmenting", 4) as report:
-        report("a", DONE_BEFORE)
-        report("b", "1 objects")
-        report("c", "2 objects")
-    assert capsys.readouterr().out.splitlines() == [
-        "[1/4] a: done before  0 s spent",
-        "[2/4] b: 1 objects  10 s spent, about 20 s left",
-        "[3/4] c: 2 objects  30 s spent, about 15 s left",
-    ]
-
-
-def test_how_far_a_large_image_is_is_told(
-    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("cli.batch.EVERY", 0)
-    monkeypatch.setattr("karyon.model.BLOCK", 32)
-    monkeypatch.setattr("karyon.model.HALO", 32)
-    Path("in").mkdir()
-    cv2.imwrite("in/a.png", np.tile(SQUARES, (4, 1)))
-    tifffile.imwrite("in/b.tif", np.stack([SQUARES] * 2), photometric="minisblack")
-    assert segment("in") == 0
-    lines = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert lines[1:-1] == [
-        *("[1/2] a.png: 33%", "[1/2] a.png: 67%", "[1/2] a.png: 8 objects"),
-        *("[2/2] b.tif: 0%", "[2/2] b.tif: 50%", "[2/2] b.tif: 4 objects on 2 pages"),
-    ]
 
 
 @pytest.mark.parametrize(
