@@ -11,6 +11,7 @@ import cv2
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.reading import Pixels
@@ -77,6 +78,9 @@ class LabelImageDataModule(lightning.LightningDataModule):
             by default.
         balance: how far rare image types are drawn as often as frequent ones in training, from 0 (as they are found)
             to 1 (all types equally often).
+        train_on_validation: whether to train on the validation images too: for a last training, when everything has
+            been chosen by them. What is measured on them then says nothing of other images, nor which checkpoint is
+            the best.
         batch_size: of training.
         eval_batch_size: of validation, test and prediction; 1 where images differ in size.
         num_workers: processes that read and augment, per GPU.
@@ -91,6 +95,7 @@ class LabelImageDataModule(lightning.LightningDataModule):
         min_area: int = 8,
         samples_per_epoch: int | None = None,
         balance: float = 0.0,
+        train_on_validation: bool = False,
         batch_size: int = 16,
         eval_batch_size: int = 1,
         num_workers: int = 2,
@@ -107,6 +112,7 @@ class LabelImageDataModule(lightning.LightningDataModule):
             raise ValueError(f"balance is {balance}: expected a number from 0 to 1.")
         self.samples_per_epoch = samples_per_epoch
         self.balance = balance
+        self.train_on_validation = train_on_validation
         # Taken now, since torch is seeded again and again during training.
         self.sampling_seed = torch.initial_seed()
         self.batch_size = batch_size
@@ -115,30 +121,37 @@ class LabelImageDataModule(lightning.LightningDataModule):
         self.items: dict[str, list[Item]] = {"train": [], "val": [], "test": [], "predict": []}
 
     def train_dataloader(self) -> TrainingLoader:
-        kinds = [item.kind for item in self._held("train")]
+        items = self._held("train")
+        if self.train_on_validation:
+            rank_zero_info(
+                "Training on the validation images too: their scores say nothing of other images. --checkpoint.monitor "
+                "step --checkpoint.mode max takes the last state for the best."
+            )
+            items = items + self._held("val")
+        kinds = [item.kind for item in items]
         trainer = self.trainer
         world = {"processes": trainer.world_size, "rank": trainer.global_rank} if trainer else {}
         sampler = TrainingSampler(
             kinds, self.samples_per_epoch or len(kinds), self.balance, self.sampling_seed, **world
         )
-        loader = self._loader(TrainingLoader, "train", self.train_preparation, self.batch_size, sampler=sampler)
+        loader = self._loader(TrainingLoader, items, self.train_preparation, self.batch_size, sampler=sampler)
         loader.trainer = trainer
         return loader
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(DataLoader, "val", self.preparation, self.eval_batch_size)
+        return self._loader(DataLoader, self._held("val"), self.preparation, self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(DataLoader, "test", self.preparation, self.eval_batch_size)
+        return self._loader(DataLoader, self._held("test"), self.preparation, self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(DataLoader, "predict", self.preparation, self.eval_batch_size)
+        return self._loader(DataLoader, self._held("predict"), self.preparation, self.eval_batch_size)
 
     def _loader(
-        self, loader: type[Loader], part: str, preparation: Preparation, batch_size: int, **kwargs: Any
+        self, loader: type[Loader], items: Sequence[Item], preparation: Preparation, batch_size: int, **kwargs: Any
     ) -> Loader:
         return loader(
-            LabelImageDataset(self._held(part), preparation),
+            LabelImageDataset(items, preparation),
             batch_size=batch_size,
             num_workers=self.num_workers,
             collate_fn=collate,

@@ -70,13 +70,19 @@ class TuningTrainer(Trainer):
             weights_only: as in `validate`, so that a run's own config goes with both.
 
         Raises:
-            DataError: the decoder has no knobs, there is no such metric, or there are several processes.
+            DataError: the decoder has no knobs, there is no such metric, the model was trained on the validation
+                images, or there are several processes.
         """
         decoder: Any = model.decoder
         if not getattr(decoder, "knobs", None):
             raise DataError(f"{type(decoder).__name__} has no knobs to tune: validate and test can do without.")
         if getattr(model, "blocks", None) is not None:
             raise DataError("tune decodes whole images: leave model.init_args.blocks out.")
+        if getattr(datamodule, "train_on_validation", False):
+            raise DataError(
+                "This model was trained on the validation images, which tell nothing of its knobs: tune the run by "
+                "which its recipe was chosen, and test this one with those knobs."
+            )
         if self.world_size > 1:
             raise DataError("tune works in one process: add --trainer.devices 1.")
         with tempfile.TemporaryDirectory(prefix="karyon-maps-") as folder:

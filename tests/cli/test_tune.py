@@ -90,6 +90,13 @@ def test_blocks_are_refused(run: Run, trained: list[object], capsys: pytest.Capt
     assert "tune decodes whole images: leave model.init_args.blocks out." in capsys.readouterr().err
 
 
+def test_images_that_were_trained_on_are_refused(
+    run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("tune", *trained, "--data.init_args.train_on_validation", "true") == 2
+    assert "trained on the validation images, which tell nothing of its knobs" in capsys.readouterr().err
+
+
 def test_damaged_knobs_and_unknown_metrics_are_one_sentence(
     run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Loaders, and random states that differ by worker, epoch and process, and repeat with the seed."""
 
+import logging
 import subprocess
 import sys
 from collections import Counter
@@ -119,6 +120,15 @@ def test_balance_keeps_the_length_of_an_epoch_and_its_range() -> None:
     assert len(datamodule(balance=1.0, num_workers=0).train_dataloader()) == IMAGES
     with pytest.raises(ValueError, match="balance is 2"):
         datamodule(balance=2)
+
+
+def test_a_last_training_takes_the_validation_images_too_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    data = datamodule(train_on_validation=True, num_workers=0)
+    with caplog.at_level(logging.INFO):
+        names = Counter(batch.names[0] for batch in data.train_dataloader())
+    assert names == {f"{part}{i}": 1 for part in ("train", "val") for i in range(IMAGES)}
+    assert "Training on the validation images too: their scores say nothing" in caplog.text
+    assert [batch.names[0] for batch in data.val_dataloader()] == [f"val{i}" for i in range(IMAGES)]
 
 
 def test_only_evaluation_carries_originals_and_only_training_is_augmented() -> None:
