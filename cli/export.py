@@ -92,7 +92,8 @@ def preparation_config(data: Config) -> Config:
 
 def data_config(data: Config) -> Config:
     """The card's entry of what the model was trained on."""
-    kept = ("manifest", "annotation", "test_set", "val_fraction", "val_kinds", "split_seed", "fold")
+    split = ("test_set", "val_fraction", "val_kinds", "split_seed", "blocks", "fold", "train_on_validation")
+    kept = ("manifest", "annotation", *split)
     entry = {key: value for key, value in data.get("init_args", {}).items() if key in kept and value is not None}
     if manifest := entry.get("manifest"):
         path = Path(manifest)
