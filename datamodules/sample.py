@@ -38,10 +38,12 @@ def cannot_write(path: Path | str, error: OSError, then: str) -> DataError:
         error: what it says.
         then: what to do once there is space, or leave to write; or what to do instead.
 
-    >>> str(cannot_write("a.csv", OSError(errno.EACCES, "Permission denied"), "or choose another folder with --out"))
-    'a.csv cannot be written (Permission denied): see that you may write there, or choose another folder with --out.'
+    >>> print(cannot_write("a.csv", OSError(errno.ENOSPC, "Disk full"), "or choose another folder with --out"))
+    a.csv cannot be written (Disk full): free space, or choose another folder with --out.
     """
-    remedy = "free space" if error.errno in DISK_FULL else "see that you may write there"
+    remedy = "see that nothing is in its way and that you may write there"
+    if error.errno in DISK_FULL:
+        remedy = "free space"
     return DataError(f"{path} cannot be written ({error.strerror or error}): {remedy}, {then}.")
 
 

@@ -215,7 +215,7 @@ def test_names_that_results_cannot_have(segment: Run, capsys: pytest.CaptureFixt
         (("nowhere",), "nowhere names no image: expected a file, a folder or a pattern"),
         (("*.tif",), "*.tif names no image"),
         (("a.png", "--model", "unheard"), "There is no model unheard"),
-        (("a.png", "--out", "a.png"), "a.png cannot be written (File exists): see that you may write there"),
+        (("a.png", "--out", "a.png"), "a.png cannot be written (File exists): see that nothing is in its way"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
