@@ -37,6 +37,9 @@ def test_addition_runs_behind_a_config(
     base = folders.get(config.parent.name, "quickstart.yaml")
     first, second, *rest = small(ROOT / "configs" / base)
     args = [first, second, "--config", config, *rest]
+    network = yaml.safe_load(config.read_text()).get("model", {}).get("init_args", {}).get("network", {})
+    if widths := network.get("init_args", {}).get("widths"):
+        args += ["--model.init_args.network.init_args.widths", str([8] * len(widths))]
     assert run("fit", *args, "--test_after_fit", "false") == 0
     (metrics,) = (tmp_path / "runs").glob("*/version_0/metrics.csv")
     assert metrics.stat().st_size > 0
