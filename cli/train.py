@@ -23,6 +23,7 @@ from cli.knobs import store_knobs, stored_knobs, with_config
 from cli.processes import check_processes, is_first, say
 from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
+from cli.start import skip_downloads, start_from
 from cli.tracking import log_run, settle_tracking
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
@@ -37,7 +38,7 @@ from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.formats.folder import write_whole
 from lightning_modules.stage_bounds import BoundingTrainer
-from lightning_modules.trained import check_fits
+from lightning_modules.trained import check_fits, checkpoint_weights
 
 # Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
@@ -132,6 +133,12 @@ class KaryonCLI(LightningCLI):
             help="of the run: its folder or another name that links to it; fit goes on in it, or begins it",
         )
         parser.add_argument(
+            "--start_from",
+            type=Path | None,
+            default=None,
+            help="what fit takes its first weights from: a model of Karyon's, such as nuclei, a bundle or a checkpoint",
+        )
+        parser.add_argument(
             "--out", type=Path | None, default=None, help="folder that validate, test and predict write into"
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="whether fit ends with a test")
@@ -178,13 +185,19 @@ class KaryonCLI(LightningCLI):
             resumed = self.start.folder
             if said:
                 say(said)
+            if config.start_from and not config.ckpt_path:
+                skip_downloads(config.model)
         settle_tracking(config, str(self.subcommand), resumed)
 
     def instantiate_classes(self) -> None:
         with in_one_sentence():
             super().instantiate_classes()
-        if checkpoint := self.config[self.subcommand].ckpt_path:
-            check_fits(Path(checkpoint), self.model)
+        config = self.config[self.subcommand]
+        if config.ckpt_path:
+            check_fits(checkpoint_weights(Path(config.ckpt_path)), self.model, Path(config.ckpt_path))
+        elif config.start_from and self.subcommand == "fit":
+            start_from(self.model, config.start_from)
+            say(f"Starting from {config.start_from}.")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]

@@ -1,6 +1,7 @@
 """A trained model, built again from what its run has left: the checkpoint, and the config beside it."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,7 @@ def load_trained(checkpoint: Path) -> tuple[LightningModule, Config]:
         raise DataError(
             f"The model in {path} cannot be built any more ({first_line(error)}): train it again."
         ) from None
-    check_fits(checkpoint, module)
-    module.load_state_dict(checkpoint_weights(checkpoint))
+    load_weights(module, checkpoint_weights(checkpoint), checkpoint)
     return module, config["data"]
 
 
@@ -92,17 +92,31 @@ def checkpoint_weights(checkpoint: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def check_fits(checkpoint: Path, model: nn.Module) -> None:
-    """Compares a checkpoint's weights with the model they shall be loaded into.
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Loads weights of another model of the same architecture.
+
+    Args:
+        model: takes them.
+        state: its dict of weights, in any precision.
+        path: where they come from, for errors.
 
     Raises:
-        DataError: the file is missing or no checkpoint, or is one of another architecture.
+        DataError: they are those of another architecture.
     """
-    state = checkpoint_weights(checkpoint)
+    check_fits(state, model, path)
+    model.load_state_dict(dict(state))
+
+
+def check_fits(state: Mapping[str, Tensor], model: nn.Module, path: Path) -> None:
+    """Compares weights with the model they shall be loaded into.
+
+    Raises:
+        DataError: they are those of another architecture.
+    """
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     if differing := sorted(name for name in expected | found if expected.get(name) != found.get(name)):
         raise DataError(
-            f"{checkpoint} is of another architecture than the config says ({len(differing)} of {len(expected)} "
-            f"weights differ, first {differing[0]}): use the config.yaml of its run folder."
+            f"{path} is of another architecture than the config says ({len(differing)} weights differ, first "
+            f"{differing[0]}): use the config.yaml of its run folder, or the network that its card names."
         )

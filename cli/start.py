@@ -1,0 +1,35 @@
+"""Other weights that a training begins with: those of a bundle, or of an earlier run."""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+from torch import nn
+
+from karyon.bundle import read_card, read_weights
+from karyon.model import find_bundle
+from lightning_modules.trained import NO_DOWNLOAD, checkpoint_weights, load_weights
+
+
+def skip_downloads(model: Namespace) -> None:
+    """Leaves out of a model's config the weights that others would be loaded over."""
+    for key in model.keys():  # noqa: SIM118, a namespace iterates over its attributes
+        name = key.rpartition(".")[2]
+        if name in NO_DOWNLOAD:
+            model[key] = NO_DOWNLOAD[name]
+
+
+def start_from(model: nn.Module, source: Path) -> None:
+    """Loads the weights that a training begins with.
+
+    Args:
+        model: of the same architecture; its decoder and its optimizer are its own.
+        source: a checkpoint, the folder of a bundle, or the name of a model of Karyon's.
+
+    Raises:
+        DataError: there is no such model, it cannot be read, or it is of another architecture.
+    """
+    if source.suffix == ".ckpt":
+        load_weights(model, checkpoint_weights(source), source)
+    else:
+        folder = find_bundle(source)
+        load_weights(model, read_weights(folder, read_card(folder)), folder)
