@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
@@ -232,6 +232,9 @@ class KaryonCLI(LightningCLI):
     def after_fit(self) -> None:
         say(f"Run folder: {self.trainer.log_dir}")
         if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
+            # From a checkpoint it would take what goes on learning, not the averaged weights.
+            callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+            callbacks[:] = [callback for callback in callbacks if not isinstance(callback, WeightAveraging)]
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best or None)
             self.after_test()

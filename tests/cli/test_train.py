@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 from config_files import ROOT
+from small_runs import SMALL
 
 Run = Callable[..., int]
 Small = Callable[[Path], list[object]]
@@ -87,6 +88,16 @@ def test_a_second_run_gets_a_folder_of_its_own(run: Run, small: Small, tmp_path:
     for _ in range(2):
         assert run("fit", *small(QUICKSTART), "--test_after_fit", "false") == 0
     assert {path.name for path in (tmp_path / "runs" / "quickstart").iterdir()} == {"version_0", "version_1"}
+
+
+def test_a_test_behind_fit_is_one_of_the_averaged_weights(run: Run) -> None:
+    average = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
+    average += ["--trainer.callbacks.init_args.decay", 0.9, "--trainer.max_epochs", 1]
+    assert run("fit", *SMALL, *average, "--test_after_fit", "true") == 0
+    folder = Path("runs/quickstart/version_0")
+    behind_fit = json.loads((folder / "record.json").read_text())["test"]["metrics"]
+    assert run("test", *SMALL) == 0
+    assert json.loads((folder / "test" / "record.json").read_text())["test"]["metrics"] == behind_fit
 
 
 def test_bf16_and_channels_last_train_on_the_cpu(run: Run, small: Small) -> None:
