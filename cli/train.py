@@ -235,6 +235,7 @@ class KaryonCLI(LightningCLI):
             # From a checkpoint it would take what goes on learning, not the averaged weights.
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             callbacks[:] = [callback for callback in callbacks if not isinstance(callback, WeightAveraging)]
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best or None)
             self.after_test()
