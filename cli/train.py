@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
@@ -23,8 +23,8 @@ from cli.knobs import store_knobs, stored_knobs, with_config
 from cli.processes import check_processes, is_first, say
 from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
-from cli.start import skip_downloads, start_from
 from cli.tracking import log_run, settle_tracking
+from cli.weights import skip_downloads, start_from, take_averaged
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
@@ -132,12 +132,8 @@ class KaryonCLI(LightningCLI):
             default=None,
             help="of the run: its folder or another name that links to it; fit goes on in it, or begins it",
         )
-        parser.add_argument(
-            "--start_from",
-            type=Path | None,
-            default=None,
-            help="what fit takes its first weights from: a model of Karyon's, such as nuclei, a bundle or a checkpoint",
-        )
+        begin = "what fit takes its first weights from: a model of Karyon's, such as nuclei, a bundle or a checkpoint"
+        parser.add_argument("--start_from", type=Path | None, default=None, help=begin)
         parser.add_argument(
             "--out", type=Path | None, default=None, help="folder that validate, test and predict write into"
         )
@@ -197,7 +193,6 @@ class KaryonCLI(LightningCLI):
             check_fits(checkpoint_weights(Path(config.ckpt_path)), self.model, Path(config.ckpt_path))
         elif config.start_from and self.subcommand == "fit":
             start_from(self.model, config.start_from)
-            say(f"Starting from {config.start_from}.")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
@@ -232,10 +227,7 @@ class KaryonCLI(LightningCLI):
     def after_fit(self) -> None:
         say(f"Run folder: {self.trainer.log_dir}")
         if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
-            # From a checkpoint it would take what goes on learning, not the averaged weights.
-            callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-            callbacks[:] = [callback for callback in callbacks if not isinstance(callback, WeightAveraging)]
-            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
+            take_averaged(self.trainer)
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)
             self.test(model=self.model, datamodule=self.datamodule, ckpt_path=best or None)
             self.after_test()

@@ -1,10 +1,14 @@
-"""Other weights that a training begins with: those of a bundle, or of an earlier run."""
+"""Which weights a training begins with, and which the test behind it takes."""
 
+import warnings
 from pathlib import Path
 
 from jsonargparse import Namespace
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import nn
 
+from cli.processes import say
 from karyon.bundle import read_card, read_weights
 from karyon.model import find_bundle
 from lightning_modules.trained import NO_DOWNLOAD, checkpoint_weights, load_weights
@@ -33,3 +37,14 @@ def start_from(model: nn.Module, source: Path) -> None:
     else:
         folder = find_bundle(source)
         load_weights(model, read_weights(folder, read_card(folder)), folder)
+    say(f"Starting from {source}.")
+
+
+def take_averaged(trainer: Trainer) -> None:
+    """Has a test behind fit take a checkpoint's averaged weights, where there are any, as every later command does.
+
+    WeightAveraging would put back what went on learning beside them.
+    """
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:] = [callback for callback in callbacks if not isinstance(callback, WeightAveraging)]
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`, callbacks used")
