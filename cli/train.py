@@ -24,7 +24,7 @@ from cli.processes import check_processes, is_first, say
 from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
 from cli.tracking import log_run, settle_tracking
-from cli.weights import skip_downloads, start_from, take_averaged
+from cli.weights import start_from, take_averaged
 from datamodules.sample import DataError
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
@@ -38,7 +38,7 @@ from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.formats.folder import write_whole
 from lightning_modules.stage_bounds import BoundingTrainer
-from lightning_modules.trained import check_fits, checkpoint_weights
+from lightning_modules.trained import check_fits, checkpoint_weights, without_downloads
 
 # Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
@@ -182,7 +182,7 @@ class KaryonCLI(LightningCLI):
             if said:
                 say(said)
             if config.start_from and not config.ckpt_path:
-                skip_downloads(config.model)
+                config.model = without_downloads(config.model)
         settle_tracking(config, str(self.subcommand), resumed)
 
     def instantiate_classes(self) -> None:

@@ -3,7 +3,6 @@
 import warnings
 from pathlib import Path
 
-from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from torch import nn
@@ -11,15 +10,7 @@ from torch import nn
 from cli.processes import say
 from karyon.bundle import read_card, read_weights
 from karyon.model import find_bundle
-from lightning_modules.trained import NO_DOWNLOAD, checkpoint_weights, load_weights
-
-
-def skip_downloads(model: Namespace) -> None:
-    """Leaves out of a model's config the weights that others would be loaded over."""
-    for key in model.keys():  # noqa: SIM118, a namespace iterates over its attributes
-        name = key.rpartition(".")[2]
-        if name in NO_DOWNLOAD:
-            model[key] = NO_DOWNLOAD[name]
+from lightning_modules.trained import checkpoint_weights, load_weights
 
 
 def start_from(model: nn.Module, source: Path) -> None:

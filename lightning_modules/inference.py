@@ -96,7 +96,9 @@ class EnlargeSmall:
     def _apply(self, segmenter: Segmenter, image: Tensor) -> Tensor:
         maps = self.inner.apply(segmenter, image)
         scale = enlargement(self.diameter, segmenter.decoder(maps[0]))
-        return Rescaled(scale, self.inner).apply(segmenter, image) if scale > 1 else maps
+        height, width = image.shape[-2:]
+        same = size_at(scale, height, width) == (height, width)
+        return maps if same else Rescaled(scale, self.inner).apply(segmenter, image)
 
 
 def enlargement(diameter: float, found: Instances) -> float:

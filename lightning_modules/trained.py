@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor, nn
@@ -68,6 +68,8 @@ def run_config(checkpoint: Path) -> Config:
 
 def without_downloads(config: Any) -> Any:
     """A config in which no network starts from others' weights."""
+    if isinstance(config, Namespace):
+        return Namespace(**without_downloads(vars(config)))
     if isinstance(config, dict):
         return {key: NO_DOWNLOAD.get(key, without_downloads(value)) for key, value in config.items()}
     return [without_downloads(value) for value in config] if isinstance(config, list) else config

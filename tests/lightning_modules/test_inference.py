@@ -143,7 +143,7 @@ def test_lengths_in_maps_follow_the_scale() -> None:
     torch.testing.assert_close(maps[:, 1:], torch.full((1, 4, 96, 96), 3.0))
 
 
-@pytest.mark.parametrize(("diameter", "side"), [(12, 192), (6, 288), (26, 96), (30, 96)])
+@pytest.mark.parametrize(("diameter", "side"), [(12, 192), (6, 288), (24, 96), (26, 96), (30, 96)])
 def test_small_objects_are_looked_at_again_enlarged(diameter: int, side: int) -> None:
     looks = Looks(lambda image: image)
     maps = EnlargeSmall(24).apply(looks, discs(diameter))
