@@ -1,56 +1,55 @@
 """``python -m cli COMMAND``: trains, tests and applies Karyon's models."""
 
-import importlib
 import sys
 
-from datamodules.sample import DISK_FULL, DataError, cannot_write
+from karyon.commands.main import COMMANDS, run
 
-# Imported when called: each takes seconds that the others can do without. All other commands are Lightning's.
-COMMANDS = {
-    "check": "cli.check",
-    "compare": "cli.compare",
-    "convert": "cli.convert",
-    "export": "cli.export",
-    "figure": "cli.figure",
-    "report": "cli.report",
-    "results": "cli.results",
-    "segment": "cli.segment",
-    "sweep": "cli.sweep",
-}
 TERMINATED = 128 + 15  # as shells say it
+
+# Those without a module are LightningCLI's.
+ALL = {
+    "fit": ("", "train a model; a config names model and data"),
+    "validate": ("", "score a trained model on the validation images"),
+    "tune": ("", "find the parameters of post-processing that score best on the validation images"),
+    "test": ("", "score a trained model on the test images"),
+    "predict": ("", "find the objects in the images of a data module"),
+    "bound": ("", "measure which stage of a two-stage model loses the score"),
+    "segment": COMMANDS["segment"],
+    "models": COMMANDS["models"],
+    "convert": COMMANDS["convert"],
+    "check": ("cli.check", "look at data, or at a config's data, for what would spoil a training"),
+    "export": ("cli.export", "make a model bundle of a checkpoint, to keep, share and segment with"),
+    "compare": ("cli.compare", "train several configs and draw their curves side by side"),
+    "sweep": ("cli.sweep", "search hyper-parameters, on one machine or on a cluster"),
+    "figure": ("cli.figure", "draw a figure of test images: input, truth and result"),
+    "report": ("cli.report", "write a page about a test"),
+    "results": ("cli.results", "write RESULTS.md from the records of measured runs"),
+}
+DESCRIPTION = (
+    "Find and outline nuclei and membranes. Begin with: python -m cli fit --config configs/quickstart.yaml. Every "
+    "option can stand in a YAML or on the command line; validate, test and predict take the newest run's best "
+    "checkpoint."
+)
 
 
 def main() -> int:
     """Runs the command of `sys.argv`; returns its exit code."""
+    return run(sys.argv[1:], ALL, "python -m cli", DESCRIPTION, train)
+
+
+def train() -> int:
+    """Runs one of LightningCLI's commands."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from cli.processes import one_voice
+    from cli.train import KaryonCLI
+
     try:
-        if (command := sys.argv[1] if len(sys.argv) > 1 else "") in COMMANDS:
-            code = getattr(importlib.import_module(COMMANDS[command]), command)(sys.argv[2:])
-            return code or 0
-        from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-        from cli.processes import one_voice
-        from cli.train import KaryonCLI
-
-        try:
-            with one_voice():
-                KaryonCLI()
-        except SIGTERMException:
-            # A SystemExit that would end this with a code of 0, as if the training were done.
-            return TERMINATED
-    except DataError as error:
-        # A data loader's worker wraps the message into its traceback; the sentence is the last line.
-        sentence = str(error).splitlines()[-1].removeprefix("datamodules.sample.DataError: ")
-        print(f"error: {sentence}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        refused = cannot_write(error.filename or "A file", error, "then go on with a training by --ckpt_path last")
-        print(f"error: {refused}", file=sys.stderr)
-        return 2
+        with one_voice():
+            KaryonCLI()
+    except SIGTERMException:
+        # A SystemExit that would end this with a code of 0, as if the training were done.
+        return TERMINATED
     return 0
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
-from datamodules.sample import DataError
-from lightning_modules.checkpoint_io import WholeCheckpoints
+from karyon.errors import DataError
+from lightning_modules.whole_checkpoints import WholeCheckpoints
 
 
 def trainer_plugins(given: Any) -> list[Any]:

@@ -6,29 +6,25 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from cli.results_figure import INK, MEASURED, STYLE, frame
-from cli.results_page import FIGURES, duration, image_types, number, seconds, table
-from cli.results_records import Run, read_run
-from cli.runs import in_versions
-from datamodules.sample import DataError
+from cli.records import FIGURES, Run, image_types, read_run
+from cli.report import report
+from karyon.commands.console import DONE_BEFORE, duration, number, table
+from karyon.errors import DataError
 
 METRICS = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error", "iou", "accuracy")
 
 
-def compare(args: list[str]) -> None:
-    """Trains and tests each variant that is not done yet, then writes ``comparison.md`` and ``comparison.png``.
+def compare(args: list[str], prog: str) -> None:
+    """Trains and tests each variant that is not done yet, then writes ``comparison.md`` and ``comparison.html``.
 
     Args:
         args: of the command line, after ``compare``.
+        prog: what the user has typed before.
 
     Raises:
         DataError: a file is missing, two variants have one name, or a training fails.
     """
-    options, shared = _parser().parse_known_args(args)
+    options, shared = _parser(prog).parse_known_args(args)
     names = [path.stem for path in options.variants]
     for path in (options.config, *options.variants):
         if not path.is_file():
@@ -36,22 +32,27 @@ def compare(args: list[str]) -> None:
     if len(set(names)) < len(names):
         raise DataError(f"Two variants have one name ({', '.join(names)}): rename a file.")
     folder = options.runs_dir / options.name
-    runs: list[Run] = []
+    runs: list[tuple[Path, Run]] = []
     start, trained = time.monotonic(), 0
-    for number_, (name, variant) in enumerate(zip(names, options.variants, strict=True), start=1):
-        if (run := finished(folder, name)) is None:
+    for count, (name, variant) in enumerate(zip(names, options.variants, strict=True)):
+        found = newest(folder, name)
+        said = DONE_BEFORE
+        if found is None:
             spent = time.monotonic() - start
-            left = f", about {duration(spent / trained * (len(names) - number_ + 1))} left" if trained else ""
-            print(f"[{number_}/{len(names)}] {name}: {duration(spent)} spent{left}", flush=True)
+            left = f", about {duration(spent / trained * (len(names) - count))} left" if trained else ""
+            said = f"{duration(spent)} spent{left}"
+        print(f"[{count + 1}/{len(names)}] {name}: {said}", flush=True)
+        if found is None:
             train(options.config, variant, folder, name, shared)
-            run, trained = finished(folder, name), trained + 1
-            if run is None:
-                raise DataError(f"{folder / name} holds no tested run, though the training ended: see its output.")
-        else:
-            print(f"[{number_}/{len(names)}] {name}: done already")
-        runs.append(run)
-    write(runs, folder)
-    print(f"Wrote {folder / 'comparison.md'} and {folder / 'comparison.png'}.")
+            found, trained = newest(folder, name), trained + 1
+        if found is None:
+            raise DataError(f"{folder / name} holds no tested run, though the training ended: see its output.")
+        runs.append(found)
+    (folder / "comparison.md").write_text(tabulated([run for _, run in runs]), encoding="utf-8")
+    page = folder / "comparison.html"
+    arguments = ["--out", str(page), "--title", f"Comparison of {options.name}"]
+    report([*(str(path) for path, _ in runs), *arguments], "python -m cli report")
+    print(f"Wrote {folder / 'comparison.md'}.")
 
 
 def train(config: Path, variant: Path, folder: Path, name: str, shared: list[str]) -> None:
@@ -67,55 +68,37 @@ def train(config: Path, variant: Path, folder: Path, name: str, shared: list[str
         raise DataError(f"The variant {variant} failed (exit code {ended.returncode}); the same command goes on there.")
 
 
-def finished(folder: Path, name: str) -> Run | None:
-    """The newest tested run of a variant, None where there is none."""
+def newest(folder: Path, name: str) -> tuple[Path, Run] | None:
+    """The newest tested run of a variant and its folder, None where there is none."""
+    from cli.runs import in_versions
+
     for record in in_versions(folder, name, "record.json"):
         try:
-            return read_run(record, name)
+            return record.parent, read_run(record, name)
         except DataError:
             # Not tested yet.
             continue
     return None
 
 
-def write(runs: list[Run], folder: Path) -> None:
-    """Writes the table and the figure."""
-    kinds = image_types(runs)
+def tabulated(runs: list[Run]) -> str:
+    """The scores of variants as a Markdown table."""
+    metrics = [*METRICS, *(f"dsb_score/{image_type}" for image_type in image_types(runs))]
     rows = []
     for run in runs:
         assert run.fit is not None, "trained just now"
-        cells = [number(run.metric(metric), metric) for metric in METRICS]
-        cells += [number(run.metric(f"dsb_score/{kind}")) for kind in kinds]
-        rows.append([run.id, *cells, seconds(run), f"{run.fit['steps']:,}", duration(run.fit["wall_s"])])
-    header = ["variant", *(FIGURES[metric] for metric in METRICS), *(f"DSB score, {kind}" for kind in kinds)]
-    text = table([*header, "s an image", "steps", "training"], rows)
-    commands = "\n".join(f"- {run.id}: `{run.fit['command']}`, seed {run.fit['seed']}" for run in runs if run.fit)
-    (folder / "comparison.md").write_text(f"{text}\n\n{commands}\n", encoding="utf-8")
-    draw(runs, folder / "comparison.png")
+        scores = [number(run.metric(metric), metric) for metric in metrics]
+        rows.append([run.id, *scores, run.seconds, f"{run.fit['steps']:,}", duration(run.fit["wall_s"])])
+    titles = [FIGURES.get(metric) or f"DSB score, {metric.partition('/')[2]}" for metric in metrics]
+    return table(["variant", *titles, "s an image", "steps", "training"], rows) + "\n"
 
 
-def draw(runs: list[Run], path: Path) -> None:
-    """Draws the DSB score and AP(.5) of each run as bars."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8, 0.5 * len(runs) + 1.5), dpi=150, facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(1, 2, sharey=True)
-        for panel, metric in zip(axes, ("dsb_score", "ap50"), strict=True):
-            scores = [run.metric(metric) or 0.0 for run in runs]
-            panel.barh(range(len(runs)), scores, height=0.6, color=MEASURED)
-            for row, score in enumerate(scores):
-                panel.annotate(f" {score:.3f}", (score, row), va="center", color=INK, fontsize=8)
-            frame(panel, FIGURES[metric], [run.id for run in runs], top=-0.6)
-            panel.set_xlim(0, max([*scores, 0.01]) * 1.15)
-        figure.savefig(path, metadata={"Software": None})
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cli compare",
+        prog=prog,
         description=f"{__doc__} All other options go to each `fit`, such as --trainer.max_time 00:00:20:00.",
     )
-    parser.add_argument("variants", metavar="VARIANT", nargs="+", type=Path, help="YAML put behind the config")
+    parser.add_argument("variants", metavar="VARIANT", nargs="+", type=Path, help="YAML that overrides the config")
     parser.add_argument("--config", type=Path, required=True, help="YAML that all variants share")
     parser.add_argument("--name", default="comparison", help="folder under runs_dir for the runs and the table")
     parser.add_argument("--runs_dir", type=Path, default=Path("runs"), help="where all runs are kept")

@@ -1,43 +1,50 @@
 """``python -m cli figure``: images of several modalities, input beside result, as the figure of R1 has them."""
 
 import argparse
-from itertools import chain, zip_longest
+from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from datamodules.image_type import image_type
-from datamodules.reading import read_image
-from datamodules.sample import DataError
-from lightning_modules.formats.files import png
-from lightning_modules.formats.folder import write_whole, writing_to
-from lightning_modules.overlay import CAPTION, GAP, PAPER, Picture
+from karyon.errors import DataError
 
 WIDTH = 1024  # px
 
 
-def figure(args: list[str]) -> None:
-    """Puts overlays that predict or test has written into one picture.
+def figure(args: list[str], prog: str) -> None:
+    """Puts overlays that predict or test has written into one picture, above each other.
 
     Args:
         args: of the command line, after ``figure``.
+        prog: what the user has typed before.
 
     Raises:
         DataError: there are no overlays, or none of a name.
     """
-    options = _parser().parse_args(args)
+    options = _parser(prog).parse_args(args)
+    import cv2
+    import numpy as np
+
+    from karyon.io.encoding import png
+    from karyon.io.reading import read_image
+    from karyon.io.whole_files import write_whole, writing_to
+    from karyon.pictures.overlay import GAP, PAPER
+
     files = sorted((options.folder / "overlays").glob("*.png"))
     if not files:
         raise DataError(f"There are no overlays in {options.folder}: name the folder that predict or test wrote into.")
-    chosen = _named(files, options.images) if options.images else _distinct(files, options.count)
+    chosen = _named(files, options.images) if options.images else _distinct(files)[: options.count]
+    rows = []
+    for picture in map(read_image, chosen):
+        height, width = picture.shape[:2]
+        method = cv2.INTER_AREA if width > WIDTH else cv2.INTER_LINEAR
+        rows.append(cv2.resize(picture, (WIDTH, round(height * WIDTH / width)), interpolation=method))
+        rows.append(np.full((GAP, WIDTH, 3), PAPER, np.uint8))
     out = options.out or options.folder / "figure.png"
     with writing_to(out.parent):
-        write_whole(out, png(above_each_other([read_image(path) for path in chosen])))
+        write_whole(out, png(np.concatenate(rows[:-1]).astype(np.uint8)))
     print(f"Wrote {out}: {len(chosen)} images.")
 
 
-def _named(files: list[Path], names: list[str]) -> list[Path]:
+def _named(files: Sequence[Path], names: Sequence[str]) -> list[Path]:
     # The files of a test begin with the image's score.
     found = [next((path for path in files if path.stem.endswith(name)), None) for name in names]
     if None in found:
@@ -45,43 +52,29 @@ def _named(files: list[Path], names: list[str]) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _distinct(files: list[Path], count: int) -> list[Path]:
-    """One image of each modality: of another image type, or of another size, as another microscope has it."""
-    types: dict[str, dict[tuple[int, ...], list[Path]]] = {}
+def _distinct(files: Sequence[Path]) -> list[Path]:
+    """All files, one of each modality first: of another image type, or size, as another microscope has it."""
+    from karyon.image_type import image_type
+    from karyon.io.reading import read_image
+    from karyon.pictures.overlay import CAPTION, GAP
+
+    seen: dict[str, dict[tuple[int, ...], int]] = {}
+    ranked = []
     for path in files:
         picture = read_image(path)
         # Within the input, whether two or three panels lie side by side.
-        kind = image_type(picture[CAPTION:, : picture.shape[1] // 3 - GAP])
-        types.setdefault(kind, {}).setdefault(picture.shape, []).append(path)
-    # A type after the other has its turn; only then further images of the same modality.
-    first = [[same[0] for same in sizes.values()] for sizes in types.values()]
-    further = [[path for same in sizes.values() for path in same[1:]] for sizes in types.values()]
-    turns = chain(*zip_longest(*first), *zip_longest(*further))
-    return [path for path in turns if path is not None][:count]
+        sizes = seen.setdefault(image_type(picture[CAPTION:, : picture.shape[1] // 3 - GAP]), {})
+        sizes[picture.shape] = sizes.get(picture.shape, 0) + 1
+        ranked.append((sizes[picture.shape], list(sizes).index(picture.shape), path))
+    return [path for *_, path in sorted(ranked)]
 
 
-def above_each_other(pictures: list[Picture]) -> Picture:
-    """Brings pictures to one width and stacks them, uint8 (H, 1024, 3)."""
-    rows: list[Picture] = []
-    for picture in pictures:
-        size = (WIDTH, round(picture.shape[0] * WIDTH / picture.shape[1]))
-        shrinks = picture.shape[1] > WIDTH
-        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        rows += [
-            np.full((GAP, WIDTH, 3), PAPER, np.uint8),
-            cv2.resize(picture, size, interpolation=method).astype(np.uint8),
-        ]
-    return np.concatenate(rows[1:])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cli figure", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument(
         "folder", type=Path, help="what predict or test wrote into, such as runs/NAME/version_0/predict"
     )
-    parser.add_argument(
-        "--count", type=int, default=5, help="number of images, each of another modality if there are so"
-    )
+    parser.add_argument("--count", type=int, default=5, help="number of images, of different modalities first")
     parser.add_argument("--images", nargs="+", help="names of images to take instead")
     parser.add_argument("--out", type=Path, help="the picture; figure.png in the folder by default")
     return parser

@@ -4,12 +4,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from datamodules.sample import DataError
+from karyon.errors import DataError
 
 
 @rank_zero_only
@@ -31,6 +33,18 @@ def check_processes(trainer: Trainer, sync_batchnorm: bool) -> None:
     """
     if sync_batchnorm and trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator):
         raise DataError("Batch norm is synchronised between GPUs only: leave trainer.sync_batchnorm out on CPUs.")
+
+
+def settle_precision(trainer: Namespace) -> None:
+    """Takes single precision where the CPU has no instructions for bf16, which would take ten times as long.
+
+    Args:
+        trainer: its config; changed.
+    """
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and not torch.accelerator.is_available())
+    if on_cpu and trainer.precision == "bf16-mixed" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        trainer.precision = "32-true"
+        say("This CPU has no instructions for bf16: trainer.precision is 32-true.")
 
 
 @contextmanager

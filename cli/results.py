@@ -1,57 +1,31 @@
 """``python -m cli results``: keeps the records of tested runs and writes RESULTS.md and its figure from them."""
 
 import argparse
-import os
 from pathlib import Path
 
-from cli.results_figure import draw
-from cli.results_page import page
-from cli.results_records import Run, read_references, read_run
-from datamodules.sample import DataError
+from karyon.errors import DataError
 
 
-def results(args: list[str]) -> None:
-    """Keeps the records given and writes the page anew from all that are kept.
+def results(args: list[str], prog: str) -> None:
+    """Calls the code in ``results/``, which a clone of the project has and an installed package has not.
 
     Args:
         args: of the command line, after ``results``.
+        prog: what the user has typed before.
 
     Raises:
-        DataError: a record or the references cannot be used; nothing is written then.
+        DataError: that folder is missing, or a record cannot be used; nothing is written then.
     """
-    options = _parser().parse_args(args)
-    if options.run_id and len(options.records) != 1:
-        raise DataError("--as ID names one run: give one RECORD with it.")
-    references = read_references(options.results_dir / "references.yaml")
-    records = options.results_dir / "records"
-    kept = {run.id: run for run in (read_run(path, path.stem) for path in sorted(records.glob("*.json")))}
-    added = {path: read_run(path, options.run_id) for path in options.records}
-    _refuse_namesakes(added)
-    for path, run in added.items():
-        copy = records / f"{run.id}.json"
-        print(f"{path} is kept as {copy}{', in place of an earlier one' if run.id in kept else ''}.")
-        kept[run.id] = run
-        copy.parent.mkdir(exist_ok=True)
-        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    rank = {system.id: position for position, system in enumerate(references.systems)}
-    runs = sorted(kept.values(), key=lambda run: (rank.get(run.id, len(rank)), run.id))
-    figure = options.results_dir / "figure.png"
-    draw(references, runs, figure)
-    address = Path(os.path.relpath(figure, options.output.parent)).as_posix()
-    options.output.write_text(page(references, runs, address), encoding="utf-8")
-    print(f"Wrote {options.output} and {figure}.")
+    options = _parser(prog).parse_args(args)
+    try:
+        from results.write import write
+    except ModuleNotFoundError as error:
+        raise DataError(f"There is no module {error.name}: run this in a clone of the project.") from None
+    write(options.records, options.results_dir, options.output, options.run_id)
 
 
-def _refuse_namesakes(added: dict[Path, Run]) -> None:
-    paths: dict[str, Path] = {}
-    for path, run in added.items():
-        if run.id in paths:
-            raise DataError(f"{paths[run.id]} and {path} are both of a run {run.id}: give one, or rename with --as ID.")
-        paths[run.id] = path
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cli results", description=__doc__)
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=f"{__doc__} For maintainers, in a clone of the project.")
     parser.add_argument(
         "records",
         metavar="RECORD",

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
 from cli.runs import find_checkpoint, named_version, numbered_versions, unused
-from datamodules.sample import DataError, cannot_write
+from karyon.errors import DataError, cannot_write
 from lightning_modules.callbacks.run_record import run_folder
 
 LOCK = ".lock"
@@ -48,7 +48,9 @@ def settle_start(config: Namespace) -> tuple[Start, str]:
     versions, name = config.runs_dir / config.name, config.version
     folder = named_version(versions, name) if name else None
     if folder is None and name and name.startswith("version_"):
-        raise DataError(f"There is no {name} in {versions}: leave --version out, or choose a name that is no number.")
+        raise DataError(
+            f"There is no {name} in {versions}: leave --version out, or choose a name that is not a number."
+        )
     if (
         folder is None
         and config.ckpt_path == "last"
@@ -108,8 +110,7 @@ class RunFolder:
         except Timeout:
             by = holder.read_text() if holder.exists() else "another process"
             raise DataError(
-                f"{self.path} is being trained in by {by}: wait for its end, or begin a run of its own without "
-                "--ckpt_path last."
+                f"{self.path} is locked by {by}: wait for its end, or begin a run of its own without --ckpt_path last."
             ) from None
         except OSError:
             print(f"No locks on the disk of {self.path}: see to it that no second training goes on in there.")

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 
 from jsonargparse import Namespace
 
-from datamodules.sample import DataError
+from karyon.errors import DataError
 from lightning_modules.callbacks.run_record import run_folder
 
 
@@ -21,12 +21,12 @@ class Trained:
     Attributes:
         folder: of the run; what they write goes into subfolders.
         checkpoints: one, or those that a model without one of its own is made of.
-        knobs: where the tuned knobs are kept.
+        tuned: where the tuned parameters are kept.
     """
 
     folder: Path
     checkpoints: list[Path]
-    knobs: Path
+    tuned: Path
 
 
 def numbered_versions(versions: Path) -> dict[int, Path]:
@@ -100,7 +100,13 @@ def resolve_trained(runs_dir: Path, name: str, ckpt_path: str | None, version: s
 
 def trained_at(checkpoint: Path) -> Trained:
     """What a checkpoint of its own says of a model."""
-    return Trained(run_folder(checkpoint), [checkpoint], checkpoint.with_suffix(".knobs.json"))
+    return Trained(run_folder(checkpoint), [checkpoint], _tuned_file(checkpoint.parent, f"{checkpoint.stem}."))
+
+
+def _tuned_file(folder: Path, of: str = "") -> Path:
+    """Where tuned parameters are kept: ``<of>parameters.json``, or under the name of before where it is there."""
+    earlier = folder / f"{of}knobs.json"
+    return earlier if earlier.exists() else folder / f"{of}parameters.json"
 
 
 def settle_trained(config: Namespace) -> Trained:
@@ -125,7 +131,7 @@ def settle_trained(config: Namespace) -> Trained:
     for stage in stages:
         init_args[stage] = resolve_stage(Path(init_args[stage]), stage)
     folder = config.runs_dir / config.name
-    return Trained(folder, [init_args[stage] for stage in stages], folder / "knobs.json")
+    return Trained(folder, [init_args[stage] for stage in stages], _tuned_file(folder))
 
 
 def checkpoint_arguments(model: Namespace) -> tuple[str, ...]:

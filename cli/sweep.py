@@ -1,35 +1,27 @@
-"""``python -m cli sweep``: runs the trials of a sweep file of W&B, on this machine or by SLURM, with no account."""
+"""``python -m cli sweep``: runs the trials of a sweep file in W&B's form, here or by SLURM, with no account."""
 
 import argparse
+import csv
+import importlib.util
+import io
 import re
 import shlex
 import shutil
-import signal
 import subprocess
-import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from karyon.errors import DataError
 
-from cli.results_page import duration
-from cli.sweep_file import read_sweep
-from cli.sweep_page import described, write
-from cli.sweep_trials import Trial, Trials, held
-from datamodules.sample import DataError
-from lightning_modules.formats.folder import write_whole
+if TYPE_CHECKING:
+    from cli.sweep_trials import Trials
 
 SCRIPT = Path("slurm/sweep-trial.sbatch")
 # Where an option says what a trial computes on, none is added.
 RESOURCES = re.compile(r" (-G|-c|-n|--gpu|--gres|--cpus|--ntasks)")
-INTERRUPTED = 130
 
 
-def sweep(args: list[str]) -> int:
+def sweep(args: list[str], prog: str) -> int:
     """Runs the trials that are not done yet, then writes ``sweep.md``, ``sweep.csv`` and ``sweep.png``.
 
     Args:
@@ -39,139 +31,101 @@ def sweep(args: list[str]) -> int:
         the exit code: 0 all trials have ended well, 1 some have failed, 130 interrupted.
 
     Raises:
-        DataError: the file is no sweep, has no end, or the folder holds another sweep.
+        DataError: the file cannot be run, has no end, or the folder holds another sweep.
     """
-    options = _parser().parse_args(args)
-    content = read_sweep(options.file)
-    limit = options.count or content.size()
-    if limit is None:
+    options = _parser(prog).parse_args(args)
+    if importlib.util.find_spec("optuna") is None:
+        raise DataError("A sweep needs Optuna, which is not installed: pip install 'karyon[sweep]'.")
+    from cli.sweep_study import read_sweep
+    from cli.sweep_trials import Trials, locked, name_of
+
+    file = read_sweep(options.file)
+    if (limit := options.count or file.size()) is None:
         raise DataError(f"{options.file} has no end: say how many trials there are to be with --count.")
-    folder = options.runs_dir / (options.name or content.content.get("name") or options.file.stem)
-    trials = Trials(folder, content)
-    begin(trials)
+    trials = Trials(options.runs_dir / (options.name or file.name or options.file.stem), file, limit)
+    trials.begin(options.retry_failed)
     if options.slurm is not None:
-        over = ("finished", "stopped") if options.retry_failed else ("finished", "stopped", "failed")
-        submit(options, folder, limit - sum(trial.state in over for trial in trials.all()))
+        _submit(options, trials.folder, limit - trials.ended())
         return 0
-    work = Work(trials, limit, options.retry_failed, 1 if options.one else options.jobs or 1)
-    ended = work.one() if options.one else work.all()
-    with held(folder / ".lock"):
-        print(write(trials, limit))
-    print(f"Wrote {folder / 'sweep.md'}, {folder / 'sweep.csv'} and {folder / 'sweep.png'}.")
-    if work.ending.is_set():
+    trials.run(1 if options.one else options.jobs or 1, options.one)
+    with locked(trials.folder / ".lock"):
+        print(write(trials))
+    print(f"Wrote {trials.folder / 'sweep.md'}, {trials.folder / 'sweep.csv'} and {trials.folder / 'sweep.png'}.")
+    if trials.ending.is_set():
         print("Interrupted; the same command goes on.")
-        return INTERRUPTED
-    return int(any(trial.state == "failed" for trial in (ended if options.one else trials.all())))
+        return 130
+    failed = [name_of(trial) for trial in trials.all() if trial.state.name == "FAIL"]
+    return int(any(name in trials.ran or not options.one for name in failed))
 
 
-def begin(trials: Trials) -> None:
-    """Makes the sweep's folder, with a copy of the file and of the configs that it names.
+def write(trials: "Trials") -> str:
+    """Writes ``sweep.md``, ``sweep.csv`` and ``sweep.png``; returns the table as Markdown."""
+    from cli.sweep_study import plain
+    from cli.sweep_trials import name_of
+    from karyon.commands.console import duration, number, table
+    from karyon.io.whole_files import write_whole
 
-    Raises:
-        DataError: the folder holds another sweep.
-    """
-    folder, kept = trials.folder, trials.folder / "sweep.yaml"
-    folder.mkdir(parents=True, exist_ok=True)
-    # How many trials there are may change.
-    content = {key: value for key, value in trials.sweep.content.items() if key != "run_cap"}
-    with held(folder / ".lock"):
-        if not kept.exists():
-            trials.keep_configs()
-            write_whole(kept, yaml.safe_dump(content, sort_keys=False).encode())
-        elif yaml.safe_load(kept.read_text()) != content:
-            raise DataError(f"{folder} holds the trials of another sweep file, or of an earlier form: choose a --name.")
-
-
-@dataclass
-class Work:
-    """Works on trials until none is left.
-
-    Attributes:
-        trials: of the sweep.
-        limit: of their number.
-        again: whether failed trials are tried again.
-        jobs: how many run at a time.
-    """
-
-    trials: Trials
-    limit: int
-    again: bool
-    jobs: int
-
-    def __post_init__(self) -> None:
-        self.ending = threading.Event()
-        self.start = time.monotonic()
-        self.ended: list[Trial] = []
-        self.retried: set[int] = set()
-
-    def all(self) -> list[Trial]:
-        """Runs trials on this machine, as many at a time as there are jobs; returns those that it ran."""
-        print(f"{self.trials.folder}: {self._done()} of {self.limit} trials done, {self.jobs} at a time.", flush=True)
-        with ThreadPoolExecutor(self.jobs) as pool:
-            self._wait([pool.submit(self._worker) for _ in range(self.jobs)])
-        return self.ended
-
-    def one(self) -> list[Trial]:
-        """Runs the next trial alone, as a task of a SLURM array does; returns it, if there is one."""
-        # Lightning, in the process of the trial, answers this one; SLURM sends it to every process.
-        signal.signal(signal.SIGUSR1, lambda number, frame: None)
-        with ThreadPoolExecutor(1) as pool:
-            self._wait([pool.submit(self._next)])
-        return self.ended
-
-    def _wait(self, futures: Sequence[Future[object]]) -> None:
-        before = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            try:
-                wait(futures)
-            except KeyboardInterrupt:
-                print("Ending what runs; its state is kept (again: at once).", flush=True)
-                self.ending.set()
-                wait(futures)
-        except KeyboardInterrupt:
-            self.trials.kill()
-            wait(futures)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        for future in futures:
-            future.result()
-
-    def _worker(self) -> None:
-        while self._next():
-            pass
-
-    def _next(self) -> bool:
-        """Runs the next trial; whether there was one."""
-        if self.ending.is_set():
-            return False
-        claimed = self.trials.claim(self.limit, self.again, self.retried)
-        if claimed is None:
-            return False
-        trial, lock = claimed
-        self.retried.add(trial.number)
-        log = self.trials.folder / trial.name / "log.txt"
-        print(f"{trial.name}: {described(trial.parameters, self.trials.sweep.varied)}; log in {log}", flush=True)
-        trial = self.trials.run(trial, lock, self.ending)
-        self.ended.append(trial)
-        print(f"{trial.name}: {self._told(trial)}", flush=True)
-        return True
-
-    def _told(self, trial: Trial) -> str:
-        if trial.state == "running":
-            return "interrupted"
-        spent = time.monotonic() - self.start
-        left = self.limit - (done := self._done())
-        best = self.trials.sweep.best(self.trials.history(trial))
-        said = f"{trial.state} ({trial.reason})" if trial.reason else trial.state
-        said += "" if best is None else f", {self.trials.sweep.metric} {best:.4f}"
-        said += f"; {done} of {self.limit} done, {duration(spent)} spent"
-        return said + (f", about {duration(spent / len(self.ended) * left)} left" if left else "")
-
-    def _done(self) -> int:
-        return sum(trial.state != "running" for trial in self.trials.all())
+    sweep, folder, varied = trials.sweep, trials.folder, trials.sweep.varied
+    metric = sweep.metric.name if sweep.metric else "metric"
+    tested, sign = f"test/{metric.rpartition('/')[2]}", -1 if sweep.goal == "maximize" else 1
+    rows: list[dict[str, Any]] = []
+    for trial in trials.all():
+        name, command = name_of(trial), {"command": " ".join(trials.command(trial))}
+        row = {"trial": name, "state": trials.state(trial), "wall_s": trial.user_attrs.get("wall_s", 0.0)}
+        row |= {metric: sweep.best(trials.history(name))} | sweep.given(trial.params)
+        rows.append(row | trials.record(name).get("test", {}).get("metrics", {}) | command)
+    # The best first, those without a figure last.
+    rows.sort(key=lambda row: (row[metric] is None, sign * (row[metric] or 0.0), row["trial"]))
+    cells = []
+    for row in rows:
+        measured = [number(row[metric]), number(row.get(tested)), row["state"], duration(row["wall_s"])]
+        cells.append([row["trial"], *(plain(row[name]) for name in varied), *measured])
+    text = table(["trial", *varied.values(), metric, tested, "state", "time"], cells, words=1 + len(varied))
+    counts = [f"{sum(row['state'] == state for row in rows)} {state}" for state in ("finished", "stopped", "failed")]
+    summary = f"Method {sweep.method}; of {trials.limit} trials {counts[0]}, {counts[1]} early, {counts[2]}."
+    if rows and rows[0][metric] is not None:
+        summary += f" The best {metric}: {number(rows[0][metric])} of {rows[0]['trial']}, `{rows[0]['command']}`."
+    failed = [
+        f"- {name_of(trial)}: {trial.user_attrs['reason']}" for trial in trials.all() if trial.state.name == "FAIL"
+    ]
+    parts = [f"# {folder.name}", summary, text, "![The metric over each parameter](sweep.png)"]
+    parts += ["Failed (`--retry_failed` tries them again; see their `log.txt`):", "\n".join(failed)] if failed else []
+    parts += ["Each parameter in full, all test figures and each trial's command: `sweep.csv`."]
+    write_whole(folder / "sweep.md", ("\n\n".join(parts) + "\n").encode())
+    columns = dict.fromkeys(key for row in rows for key in row if key != "command")
+    writer = csv.DictWriter(file := io.StringIO(newline=""), [*columns, "command"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(folder / "sweep.csv", file.getvalue().encode())
+    write_whole(folder / "sweep.png", _figure(varied, metric, [row for row in rows if row[metric] is not None]))
+    return text
 
 
-def submit(options: argparse.Namespace, folder: Path, missing: int) -> None:
+def _figure(varied: dict[str, str], metric: str, rows: list[dict[str, Any]]) -> bytes:
+    """Draws the metric over each parameter that varies, into a PNG."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from cli.sweep_study import plain
+
+    with matplotlib.rc_context(fname=Path(__file__).with_name("figures.mplstyle")):
+        figure = Figure(figsize=(4.2 * max(1, len(varied)), 3.2), dpi=150, facecolor="white", layout="constrained")
+        panels = figure.subplots(1, max(1, len(varied)), squeeze=False, sharey=True)[0]
+        panels[0].set_ylabel(metric)
+        for panel, (name, short) in zip(panels, varied.items(), strict=False):
+            panel.set_title(short)
+            values = [row[name] for row in rows]
+            if any(isinstance(value, str | bool) for value in values):
+                values = [plain(value)[:28] for value in values]
+                panel.tick_params("x", rotation=20)
+            elif rows and max(values) > 20 * min(values) > 0:
+                panel.set_xscale("log")
+            panel.scatter(values, [row[metric] for row in rows], zorder=2)
+        figure.savefig(buffer := io.BytesIO(), metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _submit(options: argparse.Namespace, folder: Path, missing: int) -> None:
     """Hands the trials that are missing to SLURM, as an array of which each task runs the next one.
 
     Raises:
@@ -190,7 +144,6 @@ def submit(options: argparse.Namespace, folder: Path, missing: int) -> None:
     command = ["sbatch", "--parsable", array, f"--job-name={folder.name}", output, *resources, *asked]
     command += [str(SCRIPT), str(options.file), "--name", folder.name, "--runs_dir", str(options.runs_dir)]
     command += ["--count", str(options.count)] if options.count else []
-    command += ["--retry_failed"] if options.retry_failed else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"sbatch refuses ({done.stderr.strip()}): give options of its own with --slurm '...'.")
@@ -201,16 +154,12 @@ def submit(options: argparse.Namespace, folder: Path, missing: int) -> None:
     )
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cli sweep",
+        prog=prog,
         description=(
-            f"{__doc__} Grid, random draws, Bayesian optimisation and hyperband's early stop are those of W&B's own "
-            "engine. The same command goes on after a stop: trials that have ended are not run again, interrupted ones "
+            f"{__doc__} Grid, random draws, Bayesian optimisation and hyperband's early stop are Optuna's. "
+            "The same command goes on after a stop: trials that have ended are not run again, interrupted ones "
             "go on where they were, and failed ones are listed."
         ),
     )

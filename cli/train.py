@@ -18,14 +18,17 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from rich.table import Table
 
+import cli.class_names  # noqa: F401
 from cli.cluster import check_started_by_srun, trainer_plugins
-from cli.knobs import store_knobs, stored_knobs, with_config
-from cli.processes import check_processes, is_first, say
+from cli.old_names import with_current_names
+from cli.processes import check_processes, is_first, say, settle_precision
 from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
 from cli.tracking import log_run, settle_tracking
+from cli.tuned_parameters import store_parameters, stored_parameters, with_config
 from cli.weights import start_from, take_averaged
-from datamodules.sample import DataError
+from karyon.errors import DataError
+from karyon.io.whole_files import write_whole
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
 from lightning_modules.callbacks.exact_resume import ExactResume
@@ -36,9 +39,8 @@ from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.callbacks.sample_pictures import SamplePictures
 from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
-from lightning_modules.formats.folder import write_whole
 from lightning_modules.stage_bounds import BoundingTrainer
-from lightning_modules.trained import check_fits, checkpoint_weights, without_downloads
+from lightning_modules.trained_runs import check_fits, checkpoint_weights, without_downloads
 
 # Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
@@ -46,7 +48,7 @@ os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
 # Arguments of Albumentations are tuples, which take lists just as well.
 warnings.filterwarnings("ignore", message="\\s*Dump of a value that does not round-trip: a tuple")
-# On two cores a second worker is no gain, and num_workers is the user's choice.
+# On two cores a second worker gains nothing, and num_workers is the user's choice.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 # None are deleted: what was logged before has been renamed.
@@ -62,12 +64,6 @@ logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda reco
 # Every process says its seed and its number; the first one's lines tell both of all.
 for speaker in ("seed", "distributed"):
     logging.getLogger(f"lightning.fabric.utilities.{speaker}").addFilter(lambda _: is_first())
-
-DESCRIPTION = (
-    "Karyon finds and outlines nuclei and membranes. Begin with: python -m cli fit --config configs/quickstart.yaml. "
-    "Every option can stand in a YAML or on the command line; validate, test and predict take the newest run's best "
-    "checkpoint. Figures of runs become RESULTS.md by: python -m cli results --help."
-)
 
 EVALUATIONS = ("validate", "test", "predict", "tune", "bound")
 
@@ -98,7 +94,7 @@ class KaryonCLI(LightningCLI):
                 seed_everything_default=42,
                 save_config_callback=SaveConfig,
                 auto_configure_optimizers=False,
-                parser_kwargs={"description": DESCRIPTION, "prog": "python -m cli"},
+                parser_kwargs={"prog": "python -m cli"},
             )
         finally:
             if self.run_folder:
@@ -109,7 +105,8 @@ class KaryonCLI(LightningCLI):
         return {**LightningCLI.subcommands(), "tune": {"model", "datamodule"}, "bound": {"model", "datamodule"}}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the command line; knobs that were tuned for the checkpoint stand behind the last config file."""
+        """Parses the command line; parameters that were tuned for the checkpoint come after the last config file."""
+        sys.argv[1:] = with_current_names(sys.argv[1:])
         super().parse_arguments(parser, args)
         subcommand = self.config.subcommand
         config = self.config[subcommand]
@@ -118,9 +115,9 @@ class KaryonCLI(LightningCLI):
                 raise DataError(f"This model is made of {' and '.join(stages)}: train those, then tune and test it.")
             return
         self.trained = settle_trained(config)
-        knobs = None if subcommand == "tune" else stored_knobs(self.trained, config.model)
-        if knobs:
-            self.config = parser.parse_args(with_config(sys.argv[1:], knobs))
+        parameters = None if subcommand == "tune" else stored_parameters(self.trained, config.model)
+        if parameters:
+            self.config = parser.parse_args(with_config(sys.argv[1:], parameters))
             self.trained = settle_trained(self.config[subcommand])
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -130,16 +127,16 @@ class KaryonCLI(LightningCLI):
             "--version",
             type=str | None,
             default=None,
-            help="of the run: its folder or another name that links to it; fit goes on in it, or begins it",
+            help="run version to resume or create",
         )
-        begin = "what fit takes its first weights from: a model of Karyon's, such as nuclei, a bundle or a checkpoint"
-        parser.add_argument("--start_from", type=Path | None, default=None, help=begin)
+        initial = "initial weights: model name, bundle or checkpoint"
+        parser.add_argument("--start_from", type=Path | None, default=None, help=initial)
         parser.add_argument(
             "--out", type=Path | None, default=None, help="folder that validate, test and predict write into"
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="whether fit ends with a test")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        # Behind the one above, whose best is what "best" means. save_last would not do: since Lightning 2.6 it writes
+        # After the one above, whose best is what "best" means. save_last would not do: since Lightning 2.6 it writes
         # only where a new best was saved, so that going on from it would repeat, and forget, all epochs since.
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(EvaluationOverlays, "overlays")
@@ -169,6 +166,7 @@ class KaryonCLI(LightningCLI):
         """Settles which checkpoint is meant and where the run's files go, before anything slow happens."""
         config = self.config[self.subcommand]
         check_started_by_srun()
+        settle_precision(config.trainer)
         resumed: Path | None = None
         if self.subcommand in EVALUATIONS:
             # Nothing is saved here, so it does not matter that another folder's best score is forgotten.
@@ -256,10 +254,10 @@ class KaryonCLI(LightningCLI):
     def after_tune(self) -> None:
         config, tuned = self.config[self.subcommand], self.trainer.tuned
         scores = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        path = store_knobs(self.trained, tuned, config.model, scores)
+        path = store_parameters(self.trained, tuned, config.model, scores)
         print(
             f"{tuned.metric} on {tuned.images} validation images: {tuned.before:.4f} before, {tuned.after:.4f} after. "
-            f"The knobs are in {path}; validate, test and predict take them from there."
+            f"The parameters are in {path}; validate, test and predict take them from there."
         )
 
     def after_bound(self) -> None:

@@ -1,4 +1,4 @@
-"""Which weights a training begins with, and which the test behind it takes."""
+"""Which weights a training begins with, and which the test after it takes."""
 
 import warnings
 from pathlib import Path
@@ -10,14 +10,14 @@ from torch import nn
 from cli.processes import say
 from karyon.bundle import read_card, read_weights
 from karyon.model import find_bundle
-from lightning_modules.trained import checkpoint_weights, load_weights
+from lightning_modules.trained_runs import checkpoint_weights, load_weights
 
 
 def start_from(model: nn.Module, source: Path) -> None:
     """Loads the weights that a training begins with.
 
     Args:
-        model: of the same architecture; its decoder and its optimizer are its own.
+        model: of the same architecture; its post-processing and its optimizer are its own.
         source: a checkpoint, the folder of a bundle, or the name of a model of Karyon's.
 
     Raises:
@@ -32,7 +32,7 @@ def start_from(model: nn.Module, source: Path) -> None:
 
 
 def take_averaged(trainer: Trainer) -> None:
-    """Has a test behind fit take a checkpoint's averaged weights, where there are any, as every later command does.
+    """Has a test after fit take a checkpoint's averaged weights, where there are any, as every later command does.
 
     WeightAveraging would put back what went on learning beside them.
     """

@@ -1,9 +1,7 @@
 """What every data module shares: samples from records, loaders, and random states that differ where they must."""
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import albumentations
@@ -14,35 +12,21 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.reading import Pixels
-from datamodules.sample import Batch, DataError, LabelImage, Sample, collate
+from datamodules.augmentation.pipeline import compose
+from datamodules.preparation import SamplePreparation
 from datamodules.sampling import Draw, TrainingLoader, TrainingSampler
-from datamodules.transforms import Normalization, Preparation, ScaleToUnit, compose
+from karyon.batch import Batch, Sample, collate
+from karyon.errors import DataError
+from karyon.layouts.protocol import Item
+from karyon.preprocessing import Normalization, Preprocessing, ScaleToUnit
 
 Loader = TypeVar("Loader", bound=DataLoader[Any])
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image of a data set and how to read it.
-
-    Attributes:
-        name: identifier.
-        kind: image type, ``""`` where unknown.
-        read: returns the original pixels and the label image (None where there is none).
-        files: of the image and, where there is one, of its label image, for reports; () where they have none.
-    """
-
-    name: str
-    kind: str
-    read: Callable[[], tuple[Pixels, LabelImage | None]]
-    files: tuple[Path, ...] = ()
 
 
 class LabelImageDataset(Dataset[Sample]):
     """Items, prepared one at a time: a `Draw` with its own augmentation, a number with one by torch's random state."""
 
-    def __init__(self, items: Sequence[Item], preparation: Preparation) -> None:
+    def __init__(self, items: Sequence[Item], preparation: SamplePreparation) -> None:
         self.items = items
         self.preparation = preparation
 
@@ -61,7 +45,7 @@ class LabelImageDataset(Dataset[Sample]):
             # torch.manual_seed would do, but looks for every kind of GPU each time.
             torch.default_generator.manual_seed(draw.seed)
             pixels, labels = item.read()
-            return self.preparation(item.name, item.kind, pixels, labels)
+            return self.preparation(item.name, item.image_type, pixels, labels)
 
 
 class LabelImageDataModule(lightning.LightningDataModule):
@@ -104,9 +88,10 @@ class LabelImageDataModule(lightning.LightningDataModule):
         if channels not in (1, 3):
             raise ValueError(f"channels is {channels}: expected 1 or 3.")
         size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self.preparation = Preparation(channels, normalization or ScaleToUnit(), size)
-        self.train_preparation = Preparation(
-            channels, self.preparation.normalization, size, compose(augmentations or []), min_area, originals=False
+        self.preprocessing = Preprocessing(channels, normalization or ScaleToUnit(), size)
+        self.preparation = SamplePreparation(self.preprocessing)
+        self.train_preparation = SamplePreparation(
+            self.preprocessing, compose(augmentations or []), min_area, originals=False
         )
         if not 0 <= balance <= 1:
             raise ValueError(f"balance is {balance}: expected a number from 0 to 1.")
@@ -128,11 +113,11 @@ class LabelImageDataModule(lightning.LightningDataModule):
                 "step --checkpoint.mode max takes the last state for the best."
             )
             items = items + self._held("val")
-        kinds = [item.kind for item in items]
+        image_types = [item.image_type for item in items]
         trainer = self.trainer
         world = {"processes": trainer.world_size, "rank": trainer.global_rank} if trainer else {}
         sampler = TrainingSampler(
-            kinds, self.samples_per_epoch or len(kinds), self.balance, self.sampling_seed, **world
+            image_types, self.samples_per_epoch or len(image_types), self.balance, self.sampling_seed, **world
         )
         loader = self._loader(TrainingLoader, items, self.train_preparation, self.batch_size, sampler=sampler)
         loader.trainer = trainer
@@ -148,7 +133,12 @@ class LabelImageDataModule(lightning.LightningDataModule):
         return self._loader(DataLoader, self._held("predict"), self.preparation, self.eval_batch_size)
 
     def _loader(
-        self, loader: type[Loader], items: Sequence[Item], preparation: Preparation, batch_size: int, **kwargs: Any
+        self,
+        loader: type[Loader],
+        items: Sequence[Item],
+        preparation: SamplePreparation,
+        batch_size: int,
+        **kwargs: Any,
     ) -> Loader:
         return loader(
             LabelImageDataset(items, preparation),

@@ -19,13 +19,14 @@ import numpy as np
 import tifffile
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from datamodules.image_type import image_type, is_grey
 from datamodules.locks import only_one
-from datamodules.reading import Pixels, pixel_digest, read_cached
-from datamodules.sample import DataError, LabelImage, cannot_write
-from datamodules.splits import duplicate_groups
+from karyon.checks.duplicates import duplicate_groups
+from karyon.errors import DataError, cannot_write
+from karyon.image_type import image_type, is_grey
+from karyon.io.reading import Pixels, pixel_digest, read_cached
+from karyon.labels import LabelImage
 
-VERSION = 1
+VERSION = 2
 WEBP_LIMIT = 16383  # px a side
 
 
@@ -37,17 +38,17 @@ class Record:
         name: identifier.
         height, width: px.
         channels: 1 for grey, 3 for RGB.
-        kind: image type.
+        image_type: image type.
         group: first name among the images of the same field of view.
         objects: number of annotated objects.
-        image_sha256, labels_sha256: digests of the pixels (`datamodules.reading.pixel_digest`); labels as int32.
+        image_sha256, labels_sha256: digests of the pixels (`karyon.io.reading.pixel_digest`); labels as int32.
     """
 
     name: str
     height: int
     width: int
     channels: int
-    kind: str
+    image_type: str
     group: str
     objects: int
     image_sha256: str
@@ -164,7 +165,7 @@ def _write_one(folder: Path, name: str, reader: Reader) -> tuple[Record, np.ndar
         height=pixels.shape[0],
         width=pixels.shape[1],
         channels=1 if grey else 3,
-        kind=image_type(pixels),
+        image_type=image_type(pixels),
         group=name,
         objects=objects,
         image_sha256=pixel_digest(kept),

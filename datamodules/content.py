@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from datamodules.cache import Record
-from datamodules.sample import DataError
+from karyon.errors import DataError
 
 Content = dict[str, dict[str, str]]
 """For each image, the columns of the content manifest."""
@@ -19,7 +19,7 @@ def read_content_manifest(path: Path) -> dict[str, Content]:
         for each archive, its images' rows.
 
     Raises:
-        DataError: the file cannot be read, or is no such table.
+        DataError: the file cannot be read, or is not such a table.
     """
     expected: dict[str, Content] = {}
     try:
@@ -30,7 +30,9 @@ def read_content_manifest(path: Path) -> dict[str, Content]:
     except (OSError, KeyError, ValueError, csv.Error):
         expected = {}
     if not expected:
-        raise DataError(f"{path} is no readable content manifest: give null, or the table that came with the project.")
+        raise DataError(
+            f"{path} is not a readable content manifest: give null, or the table that came with the project."
+        )
     return expected
 
 

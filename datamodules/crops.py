@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy import ndimage
 
-from datamodules.base import Item, LabelImageDataModule
-from datamodules.reading import Pixels
-from datamodules.sample import DataError, LabelImage, relabel
-from datamodules.transforms import Image, Normalization
+from datamodules.base import LabelImageDataModule
+from karyon.errors import DataError
+from karyon.io.reading import Pixels
+from karyon.labels import LabelImage, relabel
+from karyon.layouts.protocol import Item
+from karyon.preprocessing import Image, Normalization
 
 PARTS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("predict",)}
 
@@ -50,15 +52,15 @@ class CropDataModule(LabelImageDataModule):
         eval_batch_size: int = 64,
         **kwargs: Any,
     ) -> None:
-        preparation = images.preparation
+        preprocessing = images.preprocessing
         super().__init__(
-            channels=preparation.channels,
+            channels=preprocessing.channels,
             image_size=crop_size,
             normalization=_as_it_is,
             eval_batch_size=eval_batch_size,
             **kwargs,
         )
-        if preparation.image_size is not None:
+        if preprocessing.image_size is not None:
             raise ValueError("CropDataModule cuts nuclei out of images of their original sizes: drop their image_size.")
         if not (margin >= 0 and 0 <= jitter < 0.5):
             raise ValueError(f"margin is {margin} and jitter {jitter}: expected 0 or more, and 0 to less than 0.5.")
@@ -83,9 +85,9 @@ class CropDataModule(LabelImageDataModule):
         quiet = self.trainer is not None and not self.trainer.is_global_zero
         with Progress(*columns, transient=True, disable=quiet) as progress:
             for item in progress.track(items, description=title):
-                image = decode(item, self.images.preparation.normalization)
+                image = decode(item, self.images.preprocessing.normalization)
                 crops += [
-                    Item(f"{item.name}#{number}", item.kind, partial(image.crop, number, self.margin, jitter))
+                    Item(f"{item.name}#{number}", item.image_type, partial(image.crop, number, self.margin, jitter))
                     for number in range(1, len(image.boxes) + 1)
                 ]
         return crops

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 
 from datamodules.locks import only_one
-from datamodules.sample import DataError, cannot_write
+from karyon.errors import DataError, cannot_write
 
 _CHUNK = 2**16  # bytes; a cut costs at most this much
 _CONTENT_RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+)")
@@ -63,7 +63,7 @@ def download(
         The path of each file, in the order of ``files``.
 
     Raises:
-        DataError: the server cannot be reached, does not have the file, sends a web page or something that is no zip
+        DataError: the server cannot be reached, does not have the file, sends a web page or something that is not a zip
             archive in its place, or keeps breaking off; or the disk is full or the folder not writable.
     """
     # At its info level pooch advises to pin the hash of what has just arrived.
@@ -204,7 +204,7 @@ class _Transfer:
             # Nothing to resume: the next try shall ask for the file anew.
             self.part.unlink()
             self.version.unlink(missing_ok=True)
-            reason = f"the server sent {size} bytes that are no zip archive and begin with {head!r}"
+            reason = f"the server sent {size} bytes that are not a zip archive and begin with {head!r}"
             raise self._failure(reason) from error
 
     def _failure(self, reason: str) -> DataError:

@@ -13,7 +13,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datamodules.sample import encode_run_lengths
+from karyon.labels import encode_run_lengths
 
 MODALITIES: tuple[str, ...] = ("fluorescence", "histology", "brightfield")
 
@@ -40,7 +40,7 @@ def draw_nuclei(rng: Generator, size: Size, modality: str) -> tuple[Image, Label
     """Draws one microscopy image and its annotation.
 
     Nuclei are ellipses perturbed by low-order Fourier terms, alone or in clusters; where two overlap, the later one
-    lies on top and owns the pixels. Defocused nuclei and debris are drawn too, and are no part of the annotation.
+    lies on top and owns the pixels. Defocused nuclei and debris are drawn too, and are not part of the annotation.
 
     Args:
         rng: the only source of randomness.

@@ -7,24 +7,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from datamodules.base import Item, LabelImageDataModule
+from datamodules.base import LabelImageDataModule
 from datamodules.cache import Cache, Reader, Record, build_cache, open_cache
 from datamodules.content import check_content, content_fingerprint, read_content_manifest
 from datamodules.download import download
-from datamodules.reading import Pixels, read_bytes
-from datamodules.sample import DataError, LabelImage
-from datamodules.sources import (
-    Corrections,
-    Entry,
-    SolutionTable,
+from datamodules.splits import Member, hold_image_types_out, of_image_types, read_manifest, split, write_manifest
+from karyon.errors import DataError
+from karyon.io.reading import Pixels, read_bytes
+from karyon.labels import LabelImage
+from karyon.layouts.dsb2018_annotation import Corrections, SolutionTable, read_corrected, read_masks, read_solution
+from karyon.layouts.dsb2018_files import (
     Source,
     listing_digest,
     open_source,
-    read_entry_image,
-    read_entry_labels,
     scan_layout,
 )
-from datamodules.splits import Member, hold_kinds_out, of_kinds, read_manifest, split, write_manifest
+from karyon.layouts.protocol import Item
 
 ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/"
 MANIFEST = Path(str(files("datamodules") / "manifests" / "dsb2018.csv"))
@@ -54,11 +52,11 @@ class DSB2018DataModule(LabelImageDataModule):
         annotation: ``original``, or ``corrected``: with the community's label images in place of 109 of the training
             images' masks, and without the 6 images it gave up. The test images are never corrected. For the public
             repository of these corrections put in place of ``stage1_train``, take ``original`` with ``manifest: null``.
-        kinds: image types of the training images to use at all; all of them by default.
+        image_types: image types of the training images to use at all; all of them by default.
         val_fraction: share of the training images held out for validation, by image type.
         test_fraction: share of the training images held out for the test, by image type, in place of the test set: for
             figures to stand beside those of publications that held out images of their own.
-        val_kinds: image types that are validated on as a whole, and not trained on, in place of a share of each: what a
+        val_image_types: image types to validate on as a whole, in place of a share of each: what a
             model does on types it has not seen.
         split_seed: another seed, another split.
         split_manifest: a split written earlier, to be used again; its images are checked by content. Where it
@@ -75,18 +73,20 @@ class DSB2018DataModule(LabelImageDataModule):
         manifest: Path | None = MANIFEST,
         test_set: Literal["stage1", "stage2"] = "stage1",
         annotation: Literal["original", "corrected"] = "original",
-        kinds: list[str] | None = None,
+        image_types: list[str] | None = None,
         val_fraction: float = 0.2,
         test_fraction: float = 0.0,
-        val_kinds: list[str] | None = None,
+        val_image_types: list[str] | None = None,
         split_seed: int = 42,
         split_manifest: Path | None = None,
         address: str = ADDRESS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if val_kinds and test_fraction:
-            raise ValueError("val_kinds and test_fraction do not go together: hold out whole image types, or a share.")
+        if val_image_types and test_fraction:
+            raise ValueError(
+                "val_image_types and test_fraction do not go together: hold out whole image types, or a share."
+            )
         self.root = Path(root)
         self.cache_dir = Path(cache_dir)
         self.download = download
@@ -96,10 +96,10 @@ class DSB2018DataModule(LabelImageDataModule):
             "stage2": ("stage2_test_final", "stage2_solution_final.csv"),
         }[test_set]
         self.annotation = annotation
-        self.kinds = kinds
+        self.image_types = image_types
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
-        self.val_kinds = val_kinds
+        self.val_image_types = val_image_types
         self.split_seed = split_seed
         self.split_manifest = split_manifest
         self.address = address
@@ -179,7 +179,7 @@ class DSB2018DataModule(LabelImageDataModule):
         if unknown := sorted((corrections.files.keys() | corrections.removed) - entries.keys()):
             raise DataError(f"{corrections.source.path} corrects image {unknown[0]}, which {source.path} lacks.")
         return {
-            name: partial(_read_corrected, source, entry, corrections)
+            name: partial(read_corrected, source, entry, corrections)
             if name in corrections.files
             else partial(read_masks, source, entry)
             for name, entry in entries.items()
@@ -197,16 +197,18 @@ class DSB2018DataModule(LabelImageDataModule):
         return {entry.name: partial(read_solution, source, entry, table) for entry in entries}
 
     def _split(self, cache: Cache) -> dict[str, list[str]]:
-        members = [Member(record.name, record.image_sha256, record.kind, record.group) for record in cache.records]
+        members = [
+            Member(record.name, record.image_sha256, record.image_type, record.group) for record in cache.records
+        ]
         if self.split_manifest:
             return self._read_split(Path(self.split_manifest), members)
-        if self.kinds:
-            members = of_kinds(members, self.kinds)
+        if self.image_types:
+            members = of_image_types(members, self.image_types)
         path = self.cache_dir / "splits" / f"{cache.folder.name}-{self._split_name()}.json"
         if path.exists():
             return self._read_split(path, members)
-        if self.val_kinds:
-            parts = hold_kinds_out(members, self.val_kinds)
+        if self.val_image_types:
+            parts = hold_image_types_out(members, self.val_image_types)
         else:
             fractions = {"val": self.val_fraction, "test": self.test_fraction}
             fractions = {part: fraction for part, fraction in fractions.items() if part == "val" or fraction}
@@ -216,10 +218,10 @@ class DSB2018DataModule(LabelImageDataModule):
 
     def _split_name(self) -> str:
         """What a split is made of; splits that differ have other names."""
-        kinds = ["+".join(sorted(self.kinds))] if self.kinds else []
+        image_types = ["+".join(sorted(self.image_types))] if self.image_types else []
         test = [f"test{self.test_fraction:g}"] if self.test_fraction else []
-        val = "+".join(sorted(self.val_kinds)) if self.val_kinds else f"val{self.val_fraction:g}"
-        return "-".join([*kinds, *test, val, f"seed{self.split_seed}"])
+        val = "+".join(sorted(self.val_image_types)) if self.val_image_types else f"val{self.val_fraction:g}"
+        return "-".join([*image_types, *test, val, f"seed{self.split_seed}"])
 
     def _read_split(self, path: Path, members: Sequence[Member]) -> dict[str, list[str]]:
         parts = read_manifest(path, members)
@@ -230,25 +232,8 @@ class DSB2018DataModule(LabelImageDataModule):
 
 def cached_item(cache: Cache, record: Record) -> Item:
     """An item that reads from a cache."""
-    return Item(record.name, record.kind, partial(_read_cached, cache, record))
+    return Item(record.name, record.image_type, partial(_read_cached, cache, record))
 
 
 def _read_cached(cache: Cache, record: Record) -> tuple[Pixels, LabelImage]:
     return cache.read_image(record), cache.read_labels(record)
-
-
-def read_masks(source: Source, entry: Entry) -> tuple[Pixels, LabelImage]:
-    """An entry's image and label image, of its mask files."""
-    pixels = read_entry_image(source, entry)
-    return pixels, read_entry_labels(source, entry, pixels.shape[:2])
-
-
-def _read_corrected(source: Source, entry: Entry, corrections: Corrections) -> tuple[Pixels, LabelImage]:
-    pixels = read_entry_image(source, entry)
-    return pixels, corrections.read_labels(entry.name, pixels.shape[:2])
-
-
-def read_solution(source: Source, entry: Entry, table: SolutionTable) -> tuple[Pixels, LabelImage]:
-    """An entry's image and label image, of a table's run lengths."""
-    pixels = read_entry_image(source, entry)
-    return pixels, table.read_labels(entry.name, pixels.shape[:2])

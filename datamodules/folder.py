@@ -6,26 +6,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datamodules.base import Item, LabelImageDataModule
-from datamodules.layouts.files import list_images
-from datamodules.layouts.known import find_layout, matching_layouts
-from datamodules.layouts.protocol import AnnotatedImage, Layout
-from datamodules.reading import Pixels, read_image
-from datamodules.sample import DataError
+from datamodules.base import LabelImageDataModule
 from datamodules.splits import Member, split
+from karyon.errors import DataError
+from karyon.io.reading import Pixels, read_image
+from karyon.layouts.all_layouts import find_layout, matching_layouts
+from karyon.layouts.files import list_images
+from karyon.layouts.protocol import AnnotatedImage, Item, Layout
 
 
 class FolderDataModule(LabelImageDataModule):
     """Images and what is annotated in them, of any mix of sizes.
 
-    Under ``root``, in Karyon's own layout (`datamodules.layouts.label_folders.LabelFolders`)::
+    Under ``root``, in Karyon's own layout (`karyon.layouts.label_folders.LabelFolders`)::
 
         images/    TIFF or PNG (JPEG, WebP, BMP too), 8 or 16 bit or float, grey, RGB or RGBA
         labels/    a label image each, same name, PNG or TIFF: 0 background, another number for each object
 
     or in StarDist's, Cellpose's, DSB2018's, COCO's or QuPath's, which is found out where it is not given. Polygons, run
     lengths and mask files are read anew in each epoch: ``python -m cli convert`` makes label images of them, which are
-    faster. For 16-bit and float images choose ``normalization: datamodules.transforms.PercentileNormalize``.
+    faster. For 16-bit and float images choose ``normalization: karyon.preprocessing.PercentileNormalize``.
 
     Args:
         root: folder of the annotated images.
@@ -33,7 +33,7 @@ class FolderDataModule(LabelImageDataModule):
         test_root: a folder like ``root`` to test on instead of a share of it.
         predict_root: a folder of images (or with a subfolder ``images``) to predict; the images of ``root`` by default.
         split_seed: another seed, another split.
-        layout: how the images and their annotation lie, a class of `datamodules.layouts`.
+        layout: how the images and their annotation lie, a class of `karyon.layouts`.
         kwargs: see `datamodules.base.LabelImageDataModule`.
     """
 

@@ -13,12 +13,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from skimage.measure import label as connected_components
 
-from datamodules.base import Item, LabelImageDataModule
+from datamodules.base import LabelImageDataModule
 from datamodules.download import download
-from datamodules.reading import Pixels, decode_stack, pixel_digest
-from datamodules.sample import DataError, LabelImage
-from datamodules.sources import Archive, Folder, Source
 from datamodules.splits import Member, read_manifest, write_manifest
+from karyon.errors import DataError
+from karyon.io.reading import Pixels, pixel_digest, read_stack
+from karyon.labels import LabelImage
+from karyon.layouts.dsb2018_files import Archive, Folder, Source
+from karyon.layouts.protocol import Item
 
 ADDRESS = "https://downloads.imagej.net/"
 ARCHIVE = "ISBI-2012-challenge.zip"
@@ -121,7 +123,7 @@ class ISBI2012DataModule(LabelImageDataModule):
                 "with --data.init_args.root FOLDER, or have them downloaded (15 MB) with --data.init_args.download "
                 "true."
             )
-        pixels = decode_stack(found.source.read(found.name), str(found.source.path / found.name))
+        pixels = read_stack(found.source.read(found.name), str(found.source.path / found.name))
         check_sections(pixels, self.expected.get(stack, {}), found.source.path / found.name)
         if stack.endswith("-labels"):
             check_two_values(pixels, found.source.path / found.name)
@@ -220,7 +222,7 @@ def read_section_manifest(path: Path) -> dict[str, dict[int, str]]:
         for each stack the SHA-256 of its sections' pixels, by number.
 
     Raises:
-        DataError: the file cannot be read, or is no such table.
+        DataError: the file cannot be read, or is not such a table.
     """
     expected: dict[str, dict[int, str]] = {}
     try:
@@ -231,7 +233,9 @@ def read_section_manifest(path: Path) -> dict[str, dict[int, str]]:
     except (OSError, KeyError, TypeError, ValueError, csv.Error):
         expected = {}
     if not expected or any(sorted(sections) != list(range(len(sections))) for sections in expected.values()):
-        raise DataError(f"{path} is no readable content manifest: give null, or the table that came with the project.")
+        raise DataError(
+            f"{path} is not a readable content manifest: give null, or the table that came with the project."
+        )
     return expected
 
 

@@ -32,18 +32,18 @@ class Draw(NamedTuple):
 class TrainingSampler(DistributedSampler[Draw]):
     """Goes through all items in random order, again and again; an epoch is a cut of that stream.
 
-    An epoch goes on where the one before it stops, so that all items of a kind are drawn equally often whether an epoch
-    is longer or shorter than the data set. Of several processes each takes its share of every batch: together they draw
-    what one process with a batch as large as all of theirs would.
+    An epoch goes on where the one before it stops, so that all items of an image type are drawn equally often whether
+    an epoch is longer or shorter than the data set. Of several processes each takes its share of every batch: together
+    they draw what one process with a batch as large as all of theirs would.
 
     It iterates over epoch after epoch, or over those it is told of by setting ``epoch``, and ``start``, the number of
     draws of this process that are left out once.
 
     Args:
-        kinds: of each item.
+        image_types: of each item.
         length: number of draws in an epoch, of all processes; rounded up so that all have equally many.
-        balance: 0 draws kinds as often as they are found, 1 all kinds equally often; between the two, a kind of n items
-            is drawn in proportion to n to the power of 1 - balance.
+        balance: 0 draws image types as often as they are found, 1 all equally often; between
+            the two, a type of n images is drawn in proportion to n to the power of 1 - balance.
         seed: another seed, another stream.
         processes: how many of them share the stream.
         rank: of this one.
@@ -51,14 +51,20 @@ class TrainingSampler(DistributedSampler[Draw]):
 
     # Lightning adds a sampler of its own, which knows nothing of epochs, to any that is not of this base.
     def __init__(
-        self, kinds: Sequence[str], length: int, balance: float = 0.0, seed: int = 0, processes: int = 1, rank: int = 0
+        self,
+        image_types: Sequence[str],
+        length: int,
+        balance: float = 0.0,
+        seed: int = 0,
+        processes: int = 1,
+        rank: int = 0,
     ) -> None:
         super().__init__(range(length), num_replicas=processes, rank=rank, seed=seed)  # type: ignore[arg-type]
         groups: dict[str, list[int]] = {}
-        for index, kind in enumerate(kinds):
-            groups.setdefault(kind, []).append(index)
+        for index, image_type in enumerate(image_types):
+            groups.setdefault(image_type, []).append(index)
         # Without balance there is one group, so that every pass holds each item once.
-        self.groups = [np.array(group) for group in groups.values()] if balance else [np.arange(len(kinds))]
+        self.groups = [np.array(group) for group in groups.values()] if balance else [np.arange(len(image_types))]
         weights = np.array([len(group) for group in self.groups]) ** (1 - balance)
         self.weights = weights / weights.sum()
         self.start = 0

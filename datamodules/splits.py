@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import csr_array, vstack
-from scipy.sparse.csgraph import connected_components
 
-from datamodules.sample import DataError, cannot_write
+from karyon.errors import DataError, cannot_write
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def split(members: Sequence[Member], fractions: Mapping[str, float], seed: int) 
     {'val': 2, 'train': 8}
     """
     if not np.isclose(sum(fractions.values()), 1) or min(fractions.values()) < 0:
-        raise ValueError(f"The fractions {dict(fractions)} are no shares that sum to 1.")
+        raise ValueError(f"The fractions {dict(fractions)} are not shares that sum to 1.")
     strata: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     stratum_of_group: dict[str, str] = {}
     for member in sorted(members, key=lambda member: member.name):
@@ -77,22 +75,22 @@ def _order(seed: int, group: str) -> str:
     return hashlib.sha256(f"{seed}/{group}".encode()).hexdigest()
 
 
-def of_kinds(members: Sequence[Member], kinds: Sequence[str]) -> list[Member]:
+def of_image_types(members: Sequence[Member], image_types: Sequence[str]) -> list[Member]:
     """Those images that are of certain types.
 
     Raises:
         DataError: no image is of one of the types.
     """
-    _check_known(members, kinds, "name")
-    return [member for member in members if member.stratum in kinds]
+    _check_known(members, image_types, "name")
+    return [member for member in members if member.stratum in image_types]
 
 
-def hold_kinds_out(members: Sequence[Member], kinds: Sequence[str]) -> dict[str, list[str]]:
+def hold_image_types_out(members: Sequence[Member], image_types: Sequence[str]) -> dict[str, list[str]]:
     """Deals whole image types out to validation; what is left is trained on.
 
     Args:
         members: the images; their strata are their types.
-        kinds: the types to hold out.
+        image_types: the types to hold out.
 
     Returns:
         the names of ``val`` and ``train``, sorted.
@@ -101,20 +99,22 @@ def hold_kinds_out(members: Sequence[Member], kinds: Sequence[str]) -> dict[str,
         DataError: no image is of one of the types, or none is left to train on.
 
     >>> members = [Member("a", "", "grey", "a"), Member("b", "", "colour", "b")]
-    >>> hold_kinds_out(members, ["colour"])
+    >>> hold_image_types_out(members, ["colour"])
     {'val': ['b'], 'train': ['a']}
     """
-    if _check_known(members, kinds, "hold out") <= set(kinds):
-        raise DataError("All image types are held out, so that none is left to train on: name fewer in val_kinds.")
+    if _check_known(members, image_types, "hold out") <= set(image_types):
+        raise DataError(
+            "All image types are held out, so that none is left to train on: name fewer in val_image_types."
+        )
     parts: dict[str, list[str]] = {"val": [], "train": []}
     for member in sorted(members, key=lambda member: member.name):
-        parts["val" if member.stratum in kinds else "train"].append(member.name)
+        parts["val" if member.stratum in image_types else "train"].append(member.name)
     return parts
 
 
-def _check_known(members: Sequence[Member], kinds: Sequence[str], verb: str) -> set[str]:
+def _check_known(members: Sequence[Member], image_types: Sequence[str], verb: str) -> set[str]:
     known = {member.stratum for member in members}
-    if unknown := sorted(set(kinds) - known):
+    if unknown := sorted(set(image_types) - known):
         raise DataError(f"No image is of the type {unknown[0]}: {verb} some of {', '.join(sorted(known))}.")
     return known
 
@@ -151,8 +151,8 @@ def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]
         the names of each part.
 
     Raises:
-        DataError: the file is missing, is no split manifest, names an unknown image or one image twice, or an image's
-            pixels differ.
+        DataError: the file is missing, is not a split manifest, names an unknown image or one image twice, or an
+            image's pixels differ.
     """
     try:
         content = json.loads(path.read_text())["parts"]
@@ -161,7 +161,7 @@ def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]
         raise DataError(f"{path} cannot be read ({error.strerror}): name a split manifest that exists.") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise DataError(
-            f"{path} is no split manifest: expected JSON with 'parts'; delete it to have it made again."
+            f"{path} is not a split manifest: expected JSON with 'parts'; delete it to have it made again."
         ) from None
     digests = {member.name: member.digest for member in members}
     listed = Counter(name for names in parts.values() for name in names)
@@ -174,27 +174,3 @@ def read_manifest(path: Path, members: Sequence[Member]) -> dict[str, list[str]]
         if problem:
             raise DataError(f"{path}: image {name} {problem}; use the data of that split, or make a new split.")
     return {part: list(names) for part, names in parts.items()}
-
-
-def duplicate_groups(names: Sequence[str], thumbnails: Sequence[np.ndarray], threshold: float = 0.98) -> dict[str, str]:
-    """Groups images that show the same field of view, even when saved differently.
-
-    Args:
-        names: N identifiers.
-        thumbnails: N float arrays of one size each, e.g. 16 x 16 grey means.
-        threshold: images whose thumbnails correlate above this are duplicates; in DSB2018's 735 stage 1 images the
-            pairs of the same field lie above 0.98 (five) and all others below 0.9.
-
-    Returns:
-        for each name, the first name of its group.
-    """
-    flat = np.stack([thumbnail.ravel() for thumbnail in thumbnails]).astype(np.float64)
-    flat -= flat.mean(1, keepdims=True)
-    norms = np.linalg.norm(flat, axis=1, keepdims=True)
-    flat = np.divide(flat, norms, out=np.zeros_like(flat), where=norms > 1e-9)
-    # Some rows at a time: all against all of 10,000 images would fill a gigabyte.
-    alike = vstack([csr_array(flat[k : k + 1000] @ flat.T > threshold) for k in range(0, len(flat), 1000)])
-    # Components, since a chain of duplicates is one group even where its ends differ.
-    components = connected_components(alike, directed=False)[1]
-    first: dict[int, str] = {}
-    return {name: first.setdefault(int(component), name) for name, component in zip(names, components, strict=True)}

@@ -1,5 +1,25 @@
 """Karyon for scripts and notebooks: a trained model in one line, objects in an image in another."""
 
-from karyon.model import Model, load_model
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Model", "load_model"]
+if TYPE_CHECKING:
+    from karyon.instances import Instances
+    from karyon.metrics.matching import match_instances
+    from karyon.model import Model, load_model
+
+__all__ = ["Instances", "Model", "load_model", "match_instances"]
+
+HOMES = {
+    "Instances": "karyon.instances",
+    "match_instances": "karyon.metrics.matching",
+    "Model": "karyon.model",
+    "load_model": "karyon.model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # So that whoever needs one of them does not wait for the others.
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(HOMES[name]), name)

@@ -1,65 +1,45 @@
 """A trained model: an image's pixels in, its objects out."""
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from lightning import LightningModule
+from karyon.building import build
+from karyon.bundle import Card, build_network, build_preprocessing, checked_file, read_card, read_weights
+from karyon.errors import DataError
+from karyon.inference.blocks import Blocks
+from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
+from karyon.inference.predictor import Diameter, Predictor
+from karyon.instances import Instances
+from karyon.preprocessing import Background, Pixels, Preprocessing
 
-from datamodules.reading import Pixels
-from datamodules.sample import DataError, collate
-from datamodules.transforms import Preparation
-from karyon.bundle import Card, build_module, build_preparation, read_card, read_weights
-from lightning_modules.blocks import Block, Blockwise
-from lightning_modules.inference import DihedralAverage, Once, Rescaled, enlargement, size_at
-from lightning_modules.instances import Instances
-from lightning_modules.segmenter import DenseSegmenter
-
-Precision = Literal["fp32", "bf16"]
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = Path(__file__).parent / "models"
 DEFAULT = "nuclei"
 
 BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
-FIRST_LOOK = 2048  # px
 
 
 class Model:
-    """Segments images, with the preparation and the knobs that its card names.
+    """Segments images, with the preprocessing and the parameters that its card names.
 
     Args:
-        module: answers `predict_step`.
-        preparation: from pixels to the network's input.
+        predictor: from prepared images to objects.
+        preprocessing: from pixels to the network's input.
         card: of its bundle.
-        device: where it computes.
-        tta: whether it looks at each image in its eight rotations and flips.
-        precision: of the network.
+        device: where it computes, and by what, in words.
     """
 
-    def __init__(
-        self,
-        module: LightningModule,
-        preparation: Preparation,
-        card: Card,
-        device: torch.device,
-        tta: bool = False,
-        precision: Precision = "fp32",
-    ) -> None:
-        self.module, self.preparation, self.card, self.device = module.to(device), preparation, card, device
-        self.precision = precision
-        self.blocks = Blockwise(BLOCK, HALO)
-        if isinstance(module, DenseSegmenter):
-            module.inference = DihedralAverage() if tta else Once()
-        elif tta:
-            raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
+    def __init__(self, predictor: Any, preprocessing: Preprocessing, card: Card, device: str) -> None:
+        self.predictor, self.preprocessing, self.card, self.device = predictor, preprocessing, card, device
 
     def segment(
         self,
         image: Pixels,
-        diameter: float | Literal["auto"] | None = None,
+        diameter: Diameter = None,
         name: str = "image",
         report: Callable[[float], None] | None = None,
+        background: Background = "auto",
     ) -> Instances:
         """Finds the objects of an image.
 
@@ -67,11 +47,12 @@ class Model:
 
         Args:
             image: (H, W) or (H, W, 3 RGB), any dtype.
-            diameter: of the image's objects, px: the model looks at the image at the scale at which they are as large
-                as those it was trained on. ``"auto"`` takes the median of what it finds in the middle of the image at
-                first, and enlarges the image where that is smaller, three times at most. None leaves the image's scale.
+            diameter: typical diameter of the image's objects, px; the image is rescaled to the model's size. ``"auto"``
+                takes two passes: an image of small objects is upscaled, three times at most. None keeps the image's
+                scale.
             name: of the image, for errors.
             report: is told which share of the image has been looked at, below 1, as often as there is news.
+            background: of the image, where it is known; auto decides.
 
         Returns:
             the objects, at the image's size.
@@ -81,88 +62,70 @@ class Model:
         """
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
             raise DataError(f"{name}: the shape {image.shape} cannot be used: expected (H, W) or (H, W, 3).")
-        scale = 1.0
-        if diameter == "auto":
-            usual = self._object_diameter(name)
-            top, left = (max(0, (side - FIRST_LOOK) // 2) for side in image.shape[:2])
-            look = image[top : top + FIRST_LOOK, left : left + FIRST_LOOK]
-            found = self._find(look, scale, name, report=None)
-            scale = enlargement(usual, found)
-            if scale == 1 and look.shape == image.shape:
-                return found
-        elif diameter is not None:
-            scale = self._object_diameter(name) / diameter
-        return self._find(image, scale, name, report)
+        if diameter is not None:
+            self._check_scale(name)
+        parts = self.preprocessing.parts(name, image, background)
+        size = (image.shape[0], image.shape[1])
+        if self.preprocessing.image_size:
+            return self.predictor.predict(parts()[None], [size], [name])[0][1]
+        return self.predictor.find(parts, size, diameter, report)[1]
 
-    @torch.inference_mode()
-    def _find(self, image: Pixels, scale: float, name: str, report: Callable[[float], None] | None) -> Instances:
-        """Finds the objects of an image that is looked at so many times as large."""
-        module = self.module
-        # A model that sees every image at one size needs no blocks.
-        if self.preparation.image_size or not isinstance(module, DenseSegmenter):
-            preparation = self.preparation
-            if scale != 1:
-                preparation = replace(preparation, image_size=size_at(scale, *image.shape[:2]))
-            batch = collate([preparation(name, "", image, None)]).to(self.device)
-            with self._autocast():
-                instances: Instances = module.predict_step(batch)[0].instances
-            return instances
-        part = self.preparation.parts(name, image)
-        inference = module.inference if scale == 1 else Rescaled(scale, module.inference)
-        decoder = with_areas_at(scale, module.decoder)
-
-        def find(block: Block) -> Instances:
-            if report:
-                report(block.share)
-            with self._autocast():
-                maps = inference.apply(module, part(block.region)[None].to(self.device))[0]
-            return decoder(maps)
-
-        # Without the probability of a whole large image, which nobody asks for here.
-        return self.blocks.at_scale(scale).find((image.shape[0], image.shape[1]), find)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-    def _object_diameter(self, name: str) -> float:
-        if self.preparation.image_size:
+    def _check_scale(self, name: str) -> None:
+        if self.preprocessing.image_size:
             raise DataError(f"{name}: the model {self.card.name} sees every image at one size: leave the diameter out.")
         if self.card.object_diameter is None:
             raise DataError(f"{name}: the card of {self.card.name} names no object size: leave the diameter out.")
-        return self.card.object_diameter
-
-
-def with_areas_at(scale: float, decoder: Any) -> Any:
-    """A decoder for images that are looked at so many times as large.
-
-    It decodes at the image's own size, and its areas, px, were chosen at the model's scale.
-
-    Args:
-        scale: how many times as large.
-        decoder: a dataclass.
-    """
-    areas = [field.name for field in fields(decoder) if field.name.endswith("area")]
-    return replace(decoder, **{name: round(getattr(decoder, name) / scale**2) for name in areas})
 
 
 def load_model(
-    name: str | Path = DEFAULT, device: str = "auto", tta: bool = False, precision: Precision = "fp32"
+    name: str | Path = DEFAULT,
+    device: str = "auto",
+    rotations: bool = False,
+    precision: Precision = "fp32",
 ) -> Model:
-    """Loads a model bundle; runs no code that comes with it.
+    """Loads a model.
 
     Args:
-        name: of a model that comes with Karyon, or the folder of a bundle.
-        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        tta: whether to average over the eight rotations and flips of each image; eight times the work.
-        precision: of the network; ``bf16`` takes about half the time on recent CPUs and GPUs; single pixels differ.
+        name: of a model of Karyon's, or the folder of a bundle.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes CUDA, then MPS, then the CPU.
+        rotations: whether it averages over the eight rotations and flips of each image; eight times the work.
+        precision: of the network; bf16 computes by torch.
 
     Raises:
         DataError: there is no such bundle or device, or the bundle cannot be used.
     """
     folder = find_bundle(name)
     card = read_card(folder)
-    module = build_module(card, read_weights(folder, card), folder)
-    return Model(module, build_preparation(card, folder), card, find_device(device), tta, precision)
+    preprocessing = build_preprocessing(card, folder)
+    place = choose_device(device)
+    postprocessing = build(card.model.get("postprocessing"), folder)
+    if not card.model.get("representation"):
+        if rotations:
+            raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
+        return Model(_detector(folder, card, postprocessing, place), preprocessing, card, place)
+    engine, where = _engine(folder, card, place, precision)
+    # A model that sees every image at one size needs no blocks.
+    blocks = None if preprocessing.image_size else Blocks(BLOCK, HALO)
+    predictor = Predictor(engine, postprocessing, rotations, blocks, card.object_diameter)
+    return Model(predictor, preprocessing, card, where)
+
+
+def _engine(folder: Path, card: Card, place: str, precision: Precision) -> tuple[Engine, str]:
+    """ONNX Runtime on a CPU where the bundle has a file for it, else torch."""
+    if place == "cpu" and precision == "fp32" and card.onnx and find_spec("onnxruntime"):
+        return OnnxEngine(checked_file(folder, card.onnx)), "cpu (ONNX Runtime)"
+    device = torch_device(place)
+    network = build_network(card, read_weights(folder, card), folder).to(device)
+    representation = build(card.model["representation"], folder)
+    return TorchEngine(lambda image: representation.maps(network(image)), device, precision), f"{place} (PyTorch)"
+
+
+def _detector(folder: Path, card: Card, postprocessing: Any, place: str) -> Any:
+    from karyon.detection.predictor import DetectionPredictor, NetworkFinder
+
+    device = torch_device(place)
+    network = build_network(card, read_weights(folder, card), folder).to(device)
+    return DetectionPredictor(NetworkFinder(network), postprocessing, device, card.object_diameter)
 
 
 def find_bundle(name: str | Path) -> Path:
@@ -172,23 +135,6 @@ def find_bundle(name: str | Path) -> Path:
         if (folder / "card.json").is_file() and (path.exists() or folder == MODELS / name):
             return folder
     if path.suffix == ".ckpt":
-        raise DataError(f"{path} is no model bundle: make one of a checkpoint by python -m cli export {path}.")
+        raise DataError(f"{path} is not a model bundle: make one of a checkpoint by python -m cli export {path}.")
     known = ", ".join(sorted(card.parent.name for card in MODELS.glob("*/card.json"))) or "none"
     raise DataError(f"There is no model {name}: name the folder of a bundle, or a model of Karyon's ({known}).")
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name.
-
-    Raises:
-        DataError: there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    # PyTorch says by any of these that it has no such device: unknown, not built in, or not there.
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise DataError(f"There is no device {name} here: take auto or cpu.") from None
-    return device

@@ -1,15 +1,18 @@
 """The second of two stages: the mask of one nucleus in a crop around it."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lightning_modules.instances import Instances
-from lightning_modules.metrics import CropIoU
-from lightning_modules.representations.foreground import Foreground
+from karyon.instances import Instances
+from karyon.metrics.pixel import CropIoU
+from karyon.representations.foreground.loss import Foreground
+from karyon.representations.protocol import Maps, Postprocessing
 from lightning_modules.segmenter import DenseSegmenter
 
 
@@ -20,7 +23,7 @@ class CropSegmenter(DenseSegmenter):
 
     Args:
         network: crops (B, C, h, w) to logits (B, 1, h, w).
-        loss: compares logits and targets, both (B, 1, h, w); see `lightning_modules.losses`.
+        loss: compares logits and targets, both (B, 1, h, w); see `karyon.losses`.
         optimizer: makes the optimizer of the parameters.
         scheduler: makes the learning-rate scheduler of the optimizer, stepped each epoch.
         channels_last: keeps weights and images channels-last, faster with bf16 on recent CPUs and on GPUs.
@@ -50,16 +53,17 @@ class CropSegmenter(DenseSegmenter):
 
 
 @dataclass
-class OneObject:
+class OneObject(Postprocessing):
     """All pixels of at least a probability of one half are one object; its score is their mean probability."""
 
-    knobs: ClassVar[dict[str, tuple[float, ...]]] = {}
+    choices: ClassVar[dict[str, tuple[float, ...]]] = {}
 
-    def __call__(self, maps: Tensor) -> Instances:
+    def __call__(self, maps: Maps) -> Instances:
         probability = self.probability(maps)
         mask = probability >= 0.5
-        scores: Any = probability[mask].mean().reshape(1) if mask.any() else torch.zeros(0)
-        return Instances.from_labels(mask.long(), scores)
+        return Instances.from_labels(
+            mask.astype(np.int32), probability[mask].mean(keepdims=True) if mask.any() else None
+        )
 
-    def probability(self, maps: Tensor) -> Tensor:
-        return maps[0].cpu()
+    def probability(self, maps: Maps) -> NDArray[np.float32]:
+        return maps[0]

@@ -14,19 +14,20 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou
 
-from datamodules.sample import Batch, DataError, annotation
-from lightning_modules.detections import Detections
-from lightning_modules.instances import Instances
+from karyon.batch import Batch, annotation
+from karyon.detection.detections import Detections
+from karyon.detection.targets import true_boxes
+from karyon.errors import DataError
 from lightning_modules.tuning import TuningTrainer
 from lightning_modules.two_stage import TwoStage
 
-Source = Literal["true", "found"]
+Origin = Literal["true", "found"]
 
 
 class BoundingTrainer(TuningTrainer):
     """A trainer that also measures the bounds of a model's stages."""
 
-    bounds: dict[tuple[Source, Source], dict[str, float]]
+    bounds: dict[tuple[Origin, Origin], dict[str, float]]
 
     def bound(
         self,
@@ -57,7 +58,7 @@ class BoundingTrainer(TuningTrainer):
             )
         evaluate = self.validate if part == "val" else self.test
         self.bounds = {}
-        sources: tuple[Source, Source] = ("true", "found")
+        sources: tuple[Origin, Origin] = ("true", "found")
         # The model as it is comes last, so that its record and its pictures are what stays in the folder.
         for boxes, masks in product(sources, repeat=2):
             print(f"{boxes} boxes, {masks} masks ({len(self.bounds) + 1} of 4)", flush=True)
@@ -68,28 +69,28 @@ class BoundingTrainer(TuningTrainer):
 
 
 @contextmanager
-def in_place_of_stages(model: TwoStage, boxes: Source, masks: Source) -> Iterator[None]:
+def in_place_of_stages(model: TwoStage, boxes: Origin, masks: Origin) -> Iterator[None]:
     """Puts the truth in place of a model's stages for a while."""
-    decoder: Any = model.decoder
+    postprocessing: Any = model.postprocessing
     # On the instance, before the methods of the class.
     if boxes == "true":
-        vars(model)["find_boxes"] = true_boxes
-        if "nms_threshold" in decoder.knobs:
+        vars(model)["find_boxes"] = true_detections
+        if "nms_threshold" in postprocessing.choices:
             # None of the true boxes is a double, however closely two nuclei lie.
-            model.decoder = replace(decoder, nms_threshold=1.0)
+            model.postprocessing = replace(postprocessing, nms_threshold=1.0)
     if masks == "true":
         vars(model)["find_masks"] = partial(_true_masks, cells=model.crop_size, margin=model.margin)
     try:
         yield
     finally:
-        model.decoder = decoder
+        model.postprocessing = postprocessing
         for stage in ("find_boxes", "find_masks"):
             vars(model).pop(stage, None)
 
 
-def true_boxes(batch: Batch, number: int) -> Detections:
+def true_detections(batch: Batch, number: int) -> Detections:
     """The boxes of the annotated objects of one image of a batch, all of them certain."""
-    boxes = Instances.from_labels(annotation(batch)[number]).boxes.to(batch.image)
+    boxes = true_boxes(annotation(batch)[number]).to(batch.image)
     return Detections(boxes, torch.ones_like(boxes[:, 0]))
 
 
@@ -115,7 +116,7 @@ def true_masks(labels: Tensor, found: Detections, cells: int) -> Detections:
     found, labels = found.cpu(), labels.cpu()
     # Background, for boxes that touch nothing.
     none = torch.zeros(len(found), 1)
-    overlap = box_iou(found.boxes, Instances.from_labels(labels).boxes.float())
+    overlap = box_iou(found.boxes, true_boxes(labels))
     owners = torch.cat([none, overlap], dim=1).argmax(dim=1)
     # Beyond the image lies background too.
     padded = functional.pad(labels, (1, 1, 1, 1))

@@ -3,22 +3,22 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-import lightning
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
 from torchvision.ops import roi_align
 
-from datamodules.sample import Batch, DataError
+from karyon.batch import Batch
+from karyon.detection.detections import Detections
+from karyon.detection.postprocessing import DetectionPostprocessing
+from karyon.errors import DataError
+from karyon.instances import Prediction
+from lightning_modules.base import BaseModule
 from lightning_modules.crop_segmenter import CropSegmenter
-from lightning_modules.detections import Detections
-from lightning_modules.detector import DetectionDecoder, Detector
-from lightning_modules.instances import Prediction
-from lightning_modules.metrics import log_and_reset, score, segmentation_metrics
-from lightning_modules.trained import load_trained
+from lightning_modules.detector import Detector
+from lightning_modules.trained_runs import load_trained
 
 
-class TwoStage(lightning.LightningModule):
+class TwoStage(BaseModule):
     """Finds boxes, outlines the nucleus in a crop around each, and pastes the masks back at full resolution.
 
     Networks, size and margin of the crops are those of the two runs: they are read from the ``config.yaml`` that lies
@@ -28,7 +28,7 @@ class TwoStage(lightning.LightningModule):
         detector_checkpoint: of a `lightning_modules.detector.Detector`. On the command line a run's folder such as
             ``runs/r1-detector`` stands for the best checkpoint of its newest version.
         segmenter_checkpoint: of a `lightning_modules.crop_segmenter.CropSegmenter`, likewise.
-        decoder: makes a label image of boxes and masks; holds every knob of inference.
+        postprocessing: makes a label image of boxes and masks; holds every parameter of inference.
         crops_per_pass: how many crops the segmenter is given at once, whatever the number of nuclei.
 
     Raises:
@@ -43,7 +43,7 @@ class TwoStage(lightning.LightningModule):
         self,
         detector_checkpoint: Path,
         segmenter_checkpoint: Path,
-        decoder: DetectionDecoder,
+        postprocessing: DetectionPostprocessing,
         crops_per_pass: int = 256,
     ) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class TwoStage(lightning.LightningModule):
         self.checkpoints = {"detector": Path(detector_checkpoint), "segmenter": Path(segmenter_checkpoint)}
         self.detector = detector
         self.segmenter = segmenter
-        self.decoder = decoder
+        self.postprocessing = postprocessing
         self.crops_per_pass = crops_per_pass
         try:
             self.crop_size: int = crops["init_args"]["crop_size"]
@@ -77,8 +77,6 @@ class TwoStage(lightning.LightningModule):
                 f"{detector_checkpoint} was trained on images prepared by {_shown(self.preparation)}, "
                 f"{segmenter_checkpoint} by {_shown(others)}: train both on the same."
             )
-        self.val_metrics = segmentation_metrics("val/")
-        self.test_metrics = segmentation_metrics("test/")
 
     def setup(self, stage: str) -> None:
         """Compares the images that are coming with those that both stages were trained on.
@@ -87,30 +85,23 @@ class TwoStage(lightning.LightningModule):
             DataError: they are prepared in another way.
         """
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is not None and (coming := _prepared_by(data.preparation)) != self.preparation:
+        if data is not None and (coming := _prepared_by(data.preprocessing)) != self.preparation:
             raise DataError(
                 f"The data module prepares images by {_shown(coming)}, but both stages were trained on images prepared "
                 f"by {_shown(self.preparation)}: set its channels and normalization to that."
             )
-
-    # Lightning hands whatever these steps return to the callbacks, though its annotations say otherwise.
-    def validation_step(self, batch: Batch) -> list[Prediction]:  # type: ignore[override]
-        return self._evaluate(batch, self.val_metrics)
-
-    def test_step(self, batch: Batch) -> list[Prediction]:  # type: ignore[override]
-        return self._evaluate(batch, self.test_metrics)
 
     def predict_step(self, batch: Batch) -> list[Prediction]:
         seen = (batch.image.shape[-2], batch.image.shape[-1])
         predictions = []
         for number, (name, size) in enumerate(zip(batch.names, batch.sizes, strict=True)):
             found = self.find_masks(batch, number, self.find_boxes(batch, number)).cpu().scaled(seen, size)
-            predictions.append(Prediction(name, size, None, self.decoder(found, size)))
+            predictions.append(Prediction(name, size, None, self.postprocessing(found, size)))
         return predictions
 
     def find_boxes(self, batch: Batch, number: int) -> Detections:
         """The first stage: boxes in one image of a batch."""
-        (found,) = self.detector.detect([batch.image[number]])
+        (found,) = self.detector.finder([batch.image[number]])
         return Detections(found.boxes, found.scores)
 
     def find_masks(self, batch: Batch, number: int, found: Detections) -> Detections:
@@ -123,17 +114,6 @@ class TwoStage(lightning.LightningModule):
         ]
         none = found.boxes.new_zeros(0, self.crop_size, self.crop_size)
         return Detections(found.boxes, found.scores, torch.cat(masks) if masks else none, self.margin)
-
-    def _evaluate(self, batch: Batch, metrics: MetricCollection) -> list[Prediction]:
-        predictions = self.predict_step(batch)
-        score(metrics, batch, predictions)
-        return predictions
-
-    def on_validation_epoch_end(self) -> None:
-        log_and_reset(self, self.val_metrics)
-
-    def on_test_epoch_end(self) -> None:
-        log_and_reset(self, self.test_metrics)
 
 
 def cut_crops(image: Tensor, frames: Tensor, crop_size: int) -> Tensor:
@@ -152,26 +132,26 @@ def cut_crops(image: Tensor, frames: Tensor, crop_size: int) -> Tensor:
     return roi_align(image[None], [frames], crop_size, aligned=True)
 
 
-Preparation = tuple[int, str, dict[str, Any]]
+Prepared = tuple[int, str, dict[str, Any]]
 """Channels, and class and arguments of the normalisation."""
 
 
-def _preparation(data: dict[str, Any]) -> Preparation:
+def _preparation(data: dict[str, Any]) -> Prepared:
     """How a data module of a config prepares its images."""
-    normalization = data["init_args"]["normalization"] or {"class_path": "datamodules.transforms.ScaleToUnit"}
+    normalization = data["init_args"]["normalization"] or {"class_path": "karyon.preprocessing.ScaleToUnit"}
     if isinstance(normalization, str):
         normalization = {"class_path": normalization}
     return data["init_args"]["channels"], normalization["class_path"], normalization.get("init_args", {})
 
 
-def _prepared_by(preparation: Any) -> Preparation:
+def _prepared_by(preparation: Any) -> Prepared:
     """How a data module prepares its images, in the same terms."""
     normalization = preparation.normalization
     named = normalization if hasattr(normalization, "__qualname__") else type(normalization)
     return preparation.channels, f"{named.__module__}.{named.__qualname__}", dict(vars(normalization))
 
 
-def _shown(preparation: Preparation) -> str:
+def _shown(preparation: Prepared) -> str:
     channels, name, arguments = preparation
     shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
     return f"{name.rpartition('.')[2]}({shown}) with {channels} channels"

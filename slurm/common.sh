@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the job scripts share; sourced by them. Runs on the login node, when a job is handed in, and on the nodes.
+# What the job scripts share; they source it. Runs on the login node, when a job is submitted, and on compute nodes.
 set -euo pipefail
 export RUNS_DIR=${RUNS_DIR:-runs}
 
@@ -37,7 +37,7 @@ split() {
   done
 }
 
-# keep FOLDER ARGUMENTS...: copies the config files that the arguments name; the array KEPT names the copies.
+# keep FOLDER ARGUMENTS...: copies the config files that the arguments name; KEPT has the arguments with the copies.
 keep() {
   local folder=$1 number=0 config copy
   shift
@@ -56,7 +56,7 @@ keep() {
         ;;
     esac
     shift
-    if [[ $config != *:* ]]; then # otherwise it is not the name of a file but what stands in one
+    if [[ $config != *:* ]]; then # otherwise it is YAML itself, not the name of a file
       [[ -f $config ]] || fail "There is no config $config: give a path below $PWD."
       copy=$folder/$((++number))-${config##*/}
       cp -- "$config" "$copy"
@@ -66,8 +66,8 @@ keep() {
   done
 }
 
-# submit SCRIPT DEFAULTS...: hands a job in with OPTIONS and ARGUMENTS, from copies of its scripts and configs; prints its
-# number. DEFAULTS are options for sbatch where OPTIONS say nothing of GPUs, CPUs or tasks.
+# submit SCRIPT DEFAULTS...: submits a job with OPTIONS and ARGUMENTS, from copies of its scripts and configs; prints
+# its id. DEFAULTS are options for sbatch, used where OPTIONS name no GPUs, CPUs or tasks.
 submit() {
   local script=$1 folder defaults=() log=%x-%j.out
   shift
@@ -85,13 +85,13 @@ submit() {
   echo "Its log, configs and scripts are in $folder." >&2
 }
 
-# begin ARGUMENTS...: on the first node of a job. Sets JOB, the array KEPT, and what the processes find each other by.
+# begin ARGUMENTS...: on the first node of a job. Sets JOB, KEPT, and the address by which processes find each other.
 begin() {
   JOB=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
   if [[ -n ${SUBMISSION:-} ]]; then
     KEPT=("$@")
   else
-    # Handed in by sbatch itself: the first start copies the configs, and those after a requeue find the copies.
+    # Submitted by sbatch itself: the first start copies the configs; starts after a requeue use these copies.
     SUBMISSION=$RUNS_DIR/submitted/job_$JOB
     mkdir -p "$SUBMISSION"
     if [[ -f $SUBMISSION/arguments ]]; then
@@ -114,13 +114,13 @@ begin() {
   say "Job $JOB ($SLURM_JOB_NAME), start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST"
 }
 
-# given OPTION: whether the user has said it.
+# given OPTION: whether the user has given it.
 given() { [[ " ${KEPT[*]} " =~ \ --$1[\ =] ]]; }
 
-# with_requeue COMMAND...: runs it; near the time limit (SLURM's signal USR1) and when preempted the job is queued again.
+# with_requeue COMMAND...: runs it; requeues the job near the time limit (SLURM's signal USR1) and when preempted.
 with_requeue() {
   local code signalled
-  # A signal for this script ends the waiting, though the command is still running.
+  # A signal to this script ends the wait, though the command is still running.
   trap 'signalled=1; near_limit' USR1
   trap 'signalled=1' TERM
   "$@" &
@@ -129,7 +129,7 @@ with_requeue() {
     wait $! || code=$?
     [[ $signalled ]] || break
   done
-  # What bash says of a process that ended in the moment of a signal.
+  # Bash's code for a process that ended at the moment of a signal.
   [[ $code != -1 ]] || code=143
   # Preempted, with time to end.
   if [[ $(job PreemptTime) == *:* && $(job JobState) == RUNNING ]]; then
@@ -146,8 +146,8 @@ job() { scontrol show job "$SLURM_JOB_ID" | sed -n "s/.*\b$1=\([^ ]*\).*/\1/p"; 
 near_limit() {
   local runs=("$RUNS_DIR"/*/"job_$JOB")
   if [[ -e ${runs[0]} && -z $(find -L "${runs[@]}" -name last.ckpt -newer "$STARTED") ]]; then
-    say "Near the time limit, but nothing was saved since the start; queued again, it would do the same over and over." \
-      "It is not: give it a longer --time, or save more often."
+    say "Near the time limit, but nothing was saved since the start, so the job is not queued again: give it a longer" \
+      "--time, or save more often."
   else
     say "Near the time limit."
     requeue
@@ -159,7 +159,7 @@ requeue() {
     say "Not queued again after $SLURM_RESTART_COUNT times (MAX_RESTARTS)."
     return
   fi
-  say "Queueing job $JOB again; it goes on from what is saved."
+  say "Queueing job $JOB again; it resumes from what is saved."
   scontrol requeue "$SLURM_JOB_ID" ||
-    say "This cluster does not requeue: hand the job in again; a training goes on with --version job_$JOB."
+    say "This cluster does not requeue: submit the job again; a training resumes with --version job_$JOB."
 }

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.__main__ import COMMANDS, main
-from cli.train import KaryonCLI
+from cli.__main__ import ALL, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -38,8 +37,7 @@ def test_relative_links_lead_somewhere(path: Path) -> None:
 @FILES
 def test_commands_and_configs_exist(path: Path) -> None:
     text = prose(path)
-    commands = {*COMMANDS, *KaryonCLI.subcommands()}
-    assert {command for command in re.findall(r"python -m cli (\w+)", text) if command != "COMMAND"} <= commands
+    assert {command for command in re.findall(r"python -m cli (\w+)", text) if command != "COMMAND"} <= ALL.keys()
     for config in re.findall(r"configs/[\w/*.-]+\.yaml", text):
         assert list(ROOT.glob(config)), config
 
@@ -47,11 +45,13 @@ def test_commands_and_configs_exist(path: Path) -> None:
 def commands(path: Path) -> list[str]:
     """Commands of Lightning's in a page's blocks, whose configs come with Karyon."""
     lines = "".join(re.findall(r"```bash\n(.*?)```", prose(path), flags=re.DOTALL)).splitlines()
-    matches = [re.match(r"(?:pip install uv && )?(?:uv run )?python -m cli (.+)", line) for line in lines]
+    matches = [
+        re.match(r"(?:pip install uv && )?(?:uv run (?:--\S+ (?:\w+ )?)?)?python -m cli (.+)", line) for line in lines
+    ]
     return [
         command
         for command in dict.fromkeys(match[1] for match in matches if match)
-        if command.split()[0] not in COMMANDS and "mine." not in command
+        if not ALL[command.split()[0]][0] and "mine." not in command
         if all((ROOT / config).is_file() for config in re.findall(r"--config (\S+)", command))
     ]
 

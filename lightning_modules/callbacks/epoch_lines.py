@@ -45,7 +45,7 @@ class EpochLines(Callback):
         if epochs > 0:
             rates.append((epochs - done) / (done - self.first_epoch))
         if steps > 0:
-            # None at all behind a checkpoint from the end of an epoch.
+            # None at all after a checkpoint from the end of an epoch.
             rates.append((steps - trainer.global_step) / max(1, trainer.global_step - self.first_step))
         if rates:
             parts.append(f"at most {_clock(spent * min(rates))} left")

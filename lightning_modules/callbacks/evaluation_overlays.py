@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.sample import Batch, LabelImage
-from lightning_modules.formats.files import png
-from lightning_modules.formats.folder import file_stem, write_whole, writing_to
-from lightning_modules.metrics import image_score, match_instances
-from lightning_modules.overlay import side_by_side
+from karyon.batch import Batch
+from karyon.io.encoding import png
+from karyon.io.results_folder import file_stem
+from karyon.io.whole_files import write_whole, writing_to
+from karyon.labels import LabelImage
+from karyon.metrics.matching import image_score, match_instances
+from karyon.pictures.overlay import side_by_side
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Scored:
     """An image that was scored, and packed what was found in it, until it is known which images are drawn."""
 
     name: str
-    kind: str
+    image_type: str
     score: float
     size: tuple[int, int]
     packed: bytes
@@ -82,12 +84,12 @@ class EvaluationOverlays(Callback):
             self._write(trainer, trainer.val_dataloaders)
 
     def _add(self, outputs: Any, batch: Batch) -> None:
-        for prediction, truth, kind in zip(outputs, batch.truths, batch.kinds, strict=True):
+        for prediction, truth, image_type in zip(outputs, batch.truths, batch.image_types, strict=True):
             assert truth is not None, "outside training a batch carries the truths"
-            pred = prediction.instances.labels.numpy()
+            pred = prediction.instances.labels
             score = image_score(match_instances(truth, pred))
             packed = zlib.compress(pred.astype(np.int32).tobytes(), level=1)
-            self.scored.append(Scored(prediction.name, kind, score, pred.shape, packed))
+            self.scored.append(Scored(prediction.name, image_type, score, pred.shape, packed))
 
     def _write(self, trainer: Trainer, loader: Any) -> None:
         # Every process must ask for the folder: the first broadcasts it.
@@ -96,7 +98,9 @@ class EvaluationOverlays(Callback):
             return
         # In the order in which this process was given them.
         indices = list(loader.sampler)
-        chosen = choose([scored.score for scored in self.scored], [scored.kind for scored in self.scored], self.count)
+        chosen = choose(
+            [scored.score for scored in self.scored], [scored.image_type for scored in self.scored], self.count
+        )
         with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
             # An earlier test gave other scores, so its files would stay beside the new ones.
@@ -108,12 +112,12 @@ class EvaluationOverlays(Callback):
                 write_whole(folder / f"{scored.score:.3f}-{file_stem(scored.name)}.png", png(picture))
 
 
-def choose(scores: Sequence[float], kinds: Sequence[str], count: int) -> list[int]:
+def choose(scores: Sequence[float], image_types: Sequence[str], count: int) -> list[int]:
     """Chooses images that show how a model does.
 
     Args:
         scores: of each image.
-        kinds: image type of each.
+        image_types: image type of each.
         count: at most so many.
 
     Returns:
@@ -127,13 +131,20 @@ def choose(scores: Sequence[float], kinds: Sequence[str], count: int) -> list[in
         return []
     ranked = sorted(range(len(scores)), key=lambda k: scores[k])
     median = ranked[len(ranked) // 2]
-    members = {kind: [k for k in ranked if kinds[k] == kind] for kind in dict.fromkeys(kinds)}
+    members = {
+        image_type: [k for k in ranked if image_types[k] == image_type] for image_type in dict.fromkeys(image_types)
+    }
     shares = dict.fromkeys(members, 0)
     # The median image is one of its type's.
-    shares[kinds[median]] = 1
+    shares[image_types[median]] = 1
     for _ in range(min(count, len(ranked)) - 1):
-        shares[min((kind for kind in members if shares[kind] < len(members[kind])), key=shares.__getitem__)] += 1
-    members[kinds[median]].remove(median)
-    shares[kinds[median]] -= 1
-    spread = {kind: np.linspace(0, len(own) - 1, shares[kind]) for kind, own in members.items()}
-    return [median, *(members[kind][round(rank)] for kind, ranks in spread.items() for rank in ranks)]
+        shares[
+            min(
+                (image_type for image_type in members if shares[image_type] < len(members[image_type])),
+                key=shares.__getitem__,
+            )
+        ] += 1
+    members[image_types[median]].remove(median)
+    shares[image_types[median]] -= 1
+    spread = {image_type: np.linspace(0, len(own) - 1, shares[image_type]) for image_type, own in members.items()}
+    return [median, *(members[image_type][round(rank)] for image_type, ranks in spread.items() for rank in ranks)]

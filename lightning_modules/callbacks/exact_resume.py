@@ -20,7 +20,7 @@ class ExactResume(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         # With max_steps Lightning 2.6 takes every checkpoint for one from the middle of an epoch, and trains on a batch
-        # too many behind one from its end: https://github.com/Lightning-AI/pytorch-lightning/issues/19617
+        # too many after one from its end: https://github.com/Lightning-AI/pytorch-lightning/issues/19617
         vars(trainer.fit_loop)["_iteration_based_training"] = lambda: False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.sample import Batch
-from lightning_modules.formats.folder import DEFAULT, Format, ResultFolder, drop_parts, writing_to
+from karyon.batch import Batch
+from karyon.io.formats import DEFAULT, Format
+from karyon.io.result_tables import drop_parts
+from karyon.io.results_folder import ResultFolder
+from karyon.io.whole_files import writing_to
 
 
 class PredictionWriter(Callback):
-    """Writes the predictions into the run's folder as they come; see `lightning_modules.formats.folder.ResultFolder`.
+    """Writes the predictions into the run's folder as they come; see `karyon.io.results_folder.ResultFolder`.
 
     Of several processes each writes its own images, and all but the first write their rows to ``<table>.part<rank>``;
     the first appends them to its own tables at the end.

@@ -6,8 +6,10 @@ from typing import Any
 import tifffile
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.sample import Batch, DataError
-from lightning_modules.formats.folder import file_stem, writing_to
+from karyon.batch import Batch
+from karyon.errors import DataError
+from karyon.io.results_folder import file_stem
+from karyon.io.whole_files import writing_to
 
 
 class ProbabilityStack(Callback):
@@ -47,7 +49,7 @@ class ProbabilityStack(Callback):
                         "trainer.callbacks."
                     )
                 path = self.folder / "probability" / f"{file_stem(prediction.name)}.tif"
-                tifffile.imwrite(path, prediction.probability.numpy(), photometric="minisblack", metadata=None)
+                tifffile.imwrite(path, prediction.probability, photometric="minisblack", metadata=None)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.strategy.barrier()

@@ -9,8 +9,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from karyon.io.whole_files import write_whole, writing_to
 from lightning_modules.callbacks.result_table import result_rows
-from lightning_modules.formats.folder import write_whole, writing_to
 
 
 class ResultLog(Callback):
@@ -34,7 +34,7 @@ class ResultLog(Callback):
 
 @singledispatch
 def tabulate(logger: Logger, name: str, header: list[str], rows: list[list[Any]]) -> None:
-    """Hands a table to a logger; loggers of other kinds have none."""
+    """Hands a table to a logger; other loggers have none."""
 
 
 @tabulate.register

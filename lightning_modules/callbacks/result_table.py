@@ -38,16 +38,16 @@ def result_rows(metrics: Mapping[str, Tensor], stage: str) -> tuple[list[str], l
         the columns' headings, and of each row its title and its values, of which those of all images at once have one.
     """
     score = f"{stage}/dsb_score/"
-    kinds = sorted(key.removeprefix(score) for key in metrics if key.startswith(score))
-    kinds = kinds if len(kinds) > 1 else []
-    suffixes = ["", *(f"/{kind}" for kind in kinds)]
+    image_types = sorted(key.removeprefix(score) for key in metrics if key.startswith(score))
+    image_types = image_types if len(image_types) > 1 else []
+    suffixes = ["", *(f"/{image_type}" for image_type in image_types)]
     detection = {title: key for title, key in DETECTION_ROWS.items() if f"{stage}/{key}" in metrics}
     rows = [(title, [float(metrics[f"{stage}/{key}"])]) for title, key in detection.items()]
     others = ROWS | (MEMBRANE_ROWS if f"{stage}/v_rand" in metrics else {}) | COUNTS
     rows += [
         (title, [float(metrics[f"{stage}/{key}{suffix}"]) for suffix in suffixes]) for title, key in others.items()
     ]
-    return ["all images", *kinds], rows
+    return ["all images", *image_types], rows
 
 
 def result_table(metrics: Mapping[str, Tensor], stage: str) -> Table:

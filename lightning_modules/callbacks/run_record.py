@@ -16,8 +16,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from datamodules.sample import Batch, DataError
-from lightning_modules.formats.folder import write_whole
+from karyon.batch import Batch
+from karyon.errors import DataError
+from karyon.io.whole_files import write_whole
 
 
 class RunRecord(Callback):
@@ -172,7 +173,7 @@ def run_folder(checkpoint: Path) -> Path:
 
 
 def commit() -> str:
-    """The commit of the code that runs, ``-dirty`` behind it where files differ; ``unknown`` outside a checkout."""
+    """The commit of the code that runs, ``-dirty`` after it where files differ; ``unknown`` outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         result = subprocess.run(git, capture_output=True, text=True, check=False)

@@ -10,11 +10,13 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from numpy.typing import NDArray
 
-from datamodules.sample import Batch, LabelImage
-from lightning_modules.formats.files import png
-from lightning_modules.formats.folder import file_stem, write_whole, writing_to
-from lightning_modules.metrics.matching import find_overlaps
-from lightning_modules.overlay import display_image, side_by_side, touching
+from karyon.batch import Batch
+from karyon.io.encoding import png
+from karyon.io.results_folder import file_stem
+from karyon.io.whole_files import write_whole, writing_to
+from karyon.labels import LabelImage
+from karyon.metrics.matching import find_overlaps
+from karyon.pictures.overlay import display_image, side_by_side, touching
 
 LARGEST = 1024  # px; of larger images W&B gets every second, third ... pixel
 
@@ -63,10 +65,12 @@ class SamplePictures(Callback):
     ) -> None:
         if not self.due:
             return
-        for prediction, source, truth, kind in zip(outputs, batch.sources, batch.truths, batch.kinds, strict=True):
+        for prediction, source, truth, image_type in zip(
+            outputs, batch.sources, batch.truths, batch.image_types, strict=True
+        ):
             assert source is not None and truth is not None, "outside training a batch carries originals and truths"
-            shown = Shown(prediction.name, source, truth.numpy(), prediction.instances.labels.numpy())
-            if self.first.setdefault(kind, shown) is not shown and len(self.further) < self.count:
+            shown = Shown(prediction.name, source, truth.numpy(), prediction.instances.labels)
+            if self.first.setdefault(image_type, shown) is not shown and len(self.further) < self.count:
                 self.further.append(shown)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,7 +85,7 @@ class SamplePictures(Callback):
 
 @singledispatch
 def show(logger: Logger, samples: list[Shown], epoch: int, step: int) -> None:
-    """Hands pictures to a logger, those of the first epoch being epoch 1; loggers of other kinds have none."""
+    """Hands pictures to a logger, those of the first epoch being epoch 1; other loggers have none."""
 
 
 @show.register

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.sample import Batch
-from lightning_modules.formats.folder import write_whole, writing_to
-from lightning_modules.metrics import THRESHOLDS, image_score, match_instances
+from karyon.batch import Batch
+from karyon.io.whole_files import write_whole, writing_to
+from karyon.metrics.matching import THRESHOLDS, image_score, match_instances
 
 TP_COLUMNS = tuple(f"tp_{threshold:.2f}" for threshold in THRESHOLDS)
 IMAGE_COLUMNS = ("image", "type", "height", "width", "objects_true", "objects_found", "dsb_score", *TP_COLUMNS)
@@ -25,7 +25,7 @@ class ScoreTables(Callback):
     """Writes two tables beside the record of a test.
 
     * ``image_scores.csv``, a row an image: name, type, size (px), numbers of true and found objects, its DSB score, and
-      the true positives at each IoU threshold, as `lightning_modules.metrics.Matching` counts them;
+      the true positives at each IoU threshold, as `karyon.metrics.matching.Matching` counts them;
     * ``object_scores.csv``, a row a found object: its image, id and score, and its greatest IoU with a true object.
 
     Several processes send their rows to the first; an image that two were given is listed once.
@@ -43,13 +43,13 @@ class ScoreTables(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        for prediction, truth, kind in zip(outputs, batch.truths, batch.kinds, strict=True):
+        for prediction, truth, image_type in zip(outputs, batch.truths, batch.image_types, strict=True):
             assert truth is not None, "outside training a batch carries the truths"
             match = match_instances(truth, prediction.instances.labels)
             counts = match.n_true, match.n_pred, f"{image_score(match):.4f}", *match.tp.tolist()
             scored = zip(prediction.instances.scores.tolist(), match.best_ious, strict=True)
             objects = [(number, f"{score:.4f}", f"{iou:.4f}") for number, (score, iou) in enumerate(scored, start=1)]
-            self.rows[prediction.name] = (kind, *prediction.size, *counts), objects
+            self.rows[prediction.name] = (image_type, *prediction.size, *counts), objects
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rows = of_all_processes(self.rows)

@@ -7,7 +7,7 @@ import psutil
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from datamodules.sample import Batch
+from karyon.batch import Batch
 
 GIB = 2**30
 

@@ -18,8 +18,16 @@ from PIL import Image
 from skimage.io import imread
 
 from datamodules.dsb2018 import DSB2018DataModule
-from datamodules.sample import LabelImage
-from datamodules.sources import Entry, Folder, Source, open_source, read_entry_image, read_entry_labels, scan_layout
+from karyon.labels import LabelImage
+from karyon.layouts.dsb2018_files import (
+    Entry,
+    Folder,
+    Source,
+    open_source,
+    read_entry_image,
+    read_entry_labels,
+    scan_layout,
+)
 
 
 def pillow_loop(folder: Path, entry: Entry) -> LabelImage:

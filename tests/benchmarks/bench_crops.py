@@ -14,10 +14,10 @@ import torch
 
 from datamodules.crops import CropDataModule
 from datamodules.dsb2018 import DSB2018DataModule
-from datamodules.sample import Batch
+from karyon.batch import Batch
+from karyon.losses import BinaryCrossEntropy
+from karyon.networks.segnet import SegNet
 from lightning_modules.crop_segmenter import CropSegmenter
-from lightning_modules.losses import BinaryCrossEntropy
-from lightning_modules.networks.segnet import SegNet
 
 
 def cut_crops(data: CropDataModule, batches: int) -> tuple[float, Batch]:

@@ -2,7 +2,7 @@
 
 Run on a quiet machine: ``uv run python tests/benchmarks/bench_ddp.py [CONFIG] [--rounds N] [--option value ...]``.
 Every process trains with the whole batch size on one core, so that two would see twice the images of one at no cost.
-Runs of both kinds take turns. Beside the time that passes it prints the time that a process works in a step, which
+Runs of both take turns. Beside the time that passes it prints the time that a process works in a step, which
 other work on the machine changes little: what it grows by is the cost of DDP. Options go to the command line: with
 ``--trainer.accelerator gpu`` each process has a GPU.
 """

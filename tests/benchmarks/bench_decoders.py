@@ -1,4 +1,4 @@
-"""Compares our decoders of stars and flows with those they come from, on the same maps of real label images.
+"""Compares our post-processing of stars and flows with that which it comes from, on the same maps of real label images.
 
 ``python tests/benchmarks/bench_decoders.py --root data/dsb2018 --cache_dir data/cache [--every 20]``
 
@@ -16,68 +16,52 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from stardist.geometry.geom2d import polygons_to_label
 from stardist.nms import non_maximum_suppression
-from torch import Tensor
 
 from datamodules.cache import Cache
 from datamodules.dsb2018 import DSB2018DataModule
-from lightning_modules.instances import Instances
-from lightning_modules.metrics import match_instances
-from lightning_modules.representations import flow, star
+from karyon.instances import Instances
+from karyon.metrics.matching import match_instances
+from karyon.representations.flow.loss import SCALE
+from karyon.representations.flow.postprocessing import FlowPostprocessing
+from karyon.representations.protocol import Maps
+from karyon.representations.star.postprocessing import StarPostprocessing
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "lightning_modules"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "karyon"))
 from plain_cellpose import plain_masks
+from round_trip import uncertain
 
 try:
     from cellpose.dynamics import compute_masks
 except ImportError:
     compute_masks = None
 
-STAR = star.StarDecoder(min_area=1)
-FLOW = flow.FlowDecoder(min_area=1, max_flow_error=0)  # the plain form drops no objects for their flow either
+STAR = StarPostprocessing(min_area=1)
+FLOW = FlowPostprocessing(min_area=1, max_flow_error=0)  # the plain form drops no objects for their flow either
 
 
-def stardist(maps: Tensor) -> NDArray[np.int32]:
-    probability, distances = maps[0].numpy(), maps[1:].permute(1, 2, 0).numpy()
+def stardist(maps: Maps) -> NDArray[np.int32]:
+    distances = np.moveaxis(maps[1:], 0, -1)
     points, scores, chosen = non_maximum_suppression(
-        distances, probability, b=None, nms_thresh=STAR.nms, prob_thresh=STAR.threshold
+        distances, maps[0], b=None, nms_thresh=STAR.nms, prob_thresh=STAR.threshold
     )
-    return polygons_to_label(chosen, points, probability.shape, prob=scores)
+    return polygons_to_label(chosen, points, maps[0].shape, prob=scores)
 
 
-def plain(maps: Tensor) -> NDArray[np.int64]:
-    return plain_masks(maps[:2].numpy(), maps[2].numpy() >= FLOW.threshold)
+def plain(maps: Maps) -> NDArray[np.int64]:
+    return plain_masks(maps[:2], maps[2] >= FLOW.threshold)
 
 
-def cellpose(maps: Tensor) -> NDArray[np.integer]:
+def cellpose(maps: Maps) -> NDArray[np.integer]:
     # It expects flows five times as long, and by itself drops objects that fill much of the image.
-    ways, inside = flow.SCALE * maps[:2].numpy(), maps[2].numpy() - FLOW.threshold
+    ways, inside = SCALE * maps[:2], maps[2] - FLOW.threshold
     return compute_masks(ways, inside, flow_threshold=0, max_size_fraction=1.0)
 
 
-def grain(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
-    """Smooth noise of standard deviation 1."""
-    noise = ndimage.gaussian_filter(rng.normal(size=shape), (0, 2, 2))
-    return torch.from_numpy(noise / noise.std()).float()
-
-
-def star_maps(labels: Tensor, noise: float, rng: np.random.Generator) -> Tensor:
-    sure = star.encode(labels[None])[0]
-    rough = noise * grain(sure.shape, rng)
-    return torch.cat([(sure[:1].logit(eps=0.02) + 4 * rough[:1]).sigmoid(), sure[1:] * rough[1:].exp()])
-
-
-def flow_maps(labels: Tensor, noise: float, rng: np.random.Generator) -> Tensor:
-    sure = flow.encode(labels[None])[0]
-    return torch.cat([sure[:2] + noise * grain(sure[:2].shape, rng), sure[2:]])
-
-
 def compare(
-    ours: Callable[[Tensor], Instances], theirs: Callable[[Tensor], NDArray[np.integer]], maps: Iterator[Tensor]
+    ours: Callable[[Maps], Instances], theirs: Callable[[Maps], NDArray[np.integer]], maps: Iterator[Maps]
 ) -> str:
     both = found = expected = 0
     our_s = their_s = 0.0
@@ -96,9 +80,9 @@ def compare(
     )
 
 
-def label_images(cache: Cache, every: int) -> Iterator[Tensor]:
+def label_images(cache: Cache, every: int) -> Iterator[NDArray[np.int64]]:
     for record in cache.records[::every]:
-        yield torch.from_numpy(cache.read_labels(record)).long()
+        yield cache.read_labels(record).astype(np.int64)
 
 
 def main() -> None:
@@ -109,13 +93,12 @@ def main() -> None:
     args = parser.parse_args()
     cache = DSB2018DataModule(root=args.root, cache_dir=args.cache_dir).train_cache()
     for noise in (0, 0.05, 0.15):
-        for name, ours, theirs, maps in (
-            ("star, StarDist", STAR, stardist, star_maps),
-            ("flow, plain", FLOW, plain, flow_maps),
-            *([("flow, Cellpose", FLOW, cellpose, flow_maps)] if compute_masks else []),
+        for name, ours, theirs in (
+            ("star, StarDist", STAR, stardist),
+            ("flow, plain", FLOW, plain),
+            *([("flow, Cellpose", FLOW, cellpose)] if compute_masks else []),
         ):
-            rng = np.random.default_rng(0)
-            images = (maps(labels, noise, rng) for labels in label_images(cache, args.every))
+            images = (uncertain(name[:4], labels, noise) for labels in label_images(cache, args.every))
             print(f"{name}, noise {noise}: {compare(ours, theirs, images)}", flush=True)
 
 

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lightning_modules.formats import files, tables
-from lightning_modules.instances import Instances, Prediction
+from karyon.instances import Instances, Prediction
+from karyon.io import encoding, tables
 
 PITCH = 25  # px between the places
 
@@ -32,14 +31,14 @@ def discs(rows: int) -> NDArray[np.int64]:
 def main() -> None:
     """Prints seconds and the share of each format."""
     labels = discs(int(sys.argv[1]) if len(sys.argv) > 1 else 158)
-    prediction = Prediction("bench", labels.shape, None, Instances.from_labels(torch.from_numpy(labels)))
+    prediction = Prediction("bench", labels.shape, None, Instances.from_labels(labels))
     source = np.random.default_rng(1).integers(0, 65536, labels.shape, dtype=np.uint16)
     work: dict[str, Callable[[], object]] = {
-        "label TIFF": lambda: files.label_tiff(prediction.instances.labels.numpy()),
-        "overlay PNG": lambda: files.overlay_png(prediction, source),
-        "ROI zip": lambda: files.roi_zip(prediction),
-        "GeoJSON": lambda: files.geojson(prediction),
-        "COCO": lambda: files.coco(prediction),
+        "label TIFF": lambda: encoding.label_tiff(prediction.instances.labels),
+        "overlay PNG": lambda: encoding.overlay_png(prediction, source),
+        "ROI zip": lambda: encoding.roi_zip(prediction),
+        "GeoJSON": lambda: encoding.geojson(prediction),
+        "COCO": lambda: encoding.coco(prediction),
         "objects": lambda: list(tables.object_rows(prediction, source)),
         "run lengths": lambda: list(tables.run_length_rows(prediction)),
     }

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from stardist.matching import matching
 
-from lightning_modules.metrics import THRESHOLDS, match_instances, segmentation_metrics
+from karyon.metrics.matching import THRESHOLDS, match_instances
+from karyon.metrics.segmentation import segmentation_metrics
 
 Labels = NDArray[np.int64]
 

@@ -2,80 +2,57 @@
 
 ``python tests/benchmarks/bench_representations.py --root data/dsb2018 --cache_dir data/cache [NAME ...]``
 
-A line for each representation says what comes back of all true objects (those that no decoded object covers to more
-than half count as 0), how long encoding takes for the batches of a training step, what share of that step it is with
-the U-Net of configs/dsb2018/nuclei.yaml in bf16, and how long a decoder needs for 21,316 touching nuclei in an image of
-4096 x 4096 px, in a process of its own that holds nothing but the maps.
+A line for each representation says what comes back of all true objects (those that no found object covers to more than
+half count as 0), how long encoding takes for the batches of a training step, what share of that step it is with the
+U-Net of configs/dsb2018/nuclei.yaml in bf16, and how long post-processing takes for 21,316 touching nuclei in an image
+of 4096 x 4096 px, in a process of its own that holds nothing but the maps.
 """
 
 import argparse
 import multiprocessing
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from datamodules.cache import Cache
 from datamodules.dsb2018 import DSB2018DataModule
-from datamodules.sample import relabel
-from lightning_modules.metrics import match_instances
-from lightning_modules.networks.unet import UNet
-from lightning_modules.representations import border, distance, flow, star
-from lightning_modules.representations.protocol import Decoder
+from karyon.labels import relabel
+from karyon.metrics.matching import match_instances
+from karyon.networks.unet import UNet
+from karyon.representations.protocol import Postprocessing
+from karyon.representations.star import loss as star
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "karyon"))
+from round_trip import METHODS, Method
 
-class Case(NamedTuple):
-    """A representation: the maps (B, K, H, W) of label images (B, H, W), and its decoder.
-
-    ``targets`` is what the loss derives from label images where that is less than the maps.
-    """
-
-    name: str
-    maps: Callable[[Tensor], Tensor]
-    decoder: Decoder
-    targets: Callable[[Tensor], object] | None = None
-
-
-def border_maps(labels: Tensor) -> Tensor:
-    return functional.one_hot(border.encode(labels), 3).movedim(-1, 1).float()
-
-
-def distance_maps(labels: Tensor) -> Tensor:
-    return torch.stack([(labels > 0).float(), distance.encode(labels)], dim=1)
+NAMES = ("border", "distance", "star", "flow")
 
 
 def star_targets(labels: Tensor) -> object:
-    return star.object_probability(labels), list(star.ray_distances(labels, rays=32))
+    """What the loss derives from label images, less than the maps."""
+    return star.object_probability(labels), star.ray_distances(labels, rays=32)
 
 
-CASES = [
-    Case("border", border_maps, border.BorderDecoder()),
-    Case("distance", distance_maps, distance.DistanceDecoder()),
-    Case("star", star.encode, star.StarDecoder(), star_targets),
-    Case("flow", flow.encode, flow.FlowDecoder()),
-]
-
-
-def label_images(cache: Cache, every: int) -> Iterator[Tensor]:
+def label_images(cache: Cache, every: int) -> Iterator[NDArray[np.int64]]:
     for record in cache.records[::every]:
-        yield torch.from_numpy(cache.read_labels(record)).long()
+        yield cache.read_labels(record).astype(np.int64)
 
 
-def round_trip(case: Case, cache: Cache, every: int) -> str:
+def round_trip(method: Method, cache: Cache, every: int) -> str:
     """What comes back of all true objects, and the seconds for all images."""
     ious, objects, images, encoding_s, decoding_s = 0.0, 0, [], 0.0, 0.0
     for labels in label_images(cache, every):
         start = time.perf_counter()
-        maps = case.maps(labels[None])[0]
+        maps = method.maps(labels)
         encoded = time.perf_counter()
-        instances = case.decoder(maps)
+        instances = method.postprocessing()(maps)
         decoding_s += time.perf_counter() - encoded
         encoding_s += encoded - start
         matching = match_instances(labels, instances.labels)
@@ -101,12 +78,12 @@ def training_batch(cache: Cache, count: int, size: int) -> Tensor:
     return torch.stack(crops)
 
 
-def encoding_ms(case: Case, labels: Tensor) -> float:
+def encoding_ms(name: str, labels: Tensor) -> float:
     """The shortest of several runs, ms."""
-    times = []
+    encode, times = star_targets if name == "star" else METHODS[name].output, []
     for _ in range(7):
         start = time.perf_counter()
-        (case.targets or case.maps)(labels)
+        encode(labels)
         times.append(time.perf_counter() - start)
     return 1e3 * min(times)
 
@@ -129,8 +106,8 @@ def step_ms(labels: Tensor) -> float:
     return 1e3 * min(times)
 
 
-def encoding(case: Case, labels: Tensor, step: float) -> str:
-    spent = encoding_ms(case, labels)
+def encoding(name: str, labels: Tensor, step: float) -> str:
+    spent = encoding_ms(name, labels)
     return f"{len(labels)} x {labels.shape[1]}² {spent:.1f} ms, {spent / (spent + step):.0%} of a step"
 
 
@@ -145,11 +122,11 @@ def touching_discs(size: int, pitch: int) -> NDArray[np.int64]:
     return labels
 
 
-def decode_file(decoder: Decoder, path: Path) -> tuple[int, float, float]:
+def find_in_file(postprocessing: Postprocessing, path: Path) -> tuple[int, float, float]:
     """Objects, seconds, and the most memory that the process has held, GiB."""
-    maps = torch.from_numpy(np.load(path))
+    maps = np.load(path)
     start = time.perf_counter()
-    instances = decoder(maps)
+    instances = postprocessing(maps)
     seconds = time.perf_counter() - start
     return len(instances), seconds, peak_memory()
 
@@ -160,13 +137,13 @@ def peak_memory() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
-def large_image(case: Case) -> str:
-    labels = torch.from_numpy(touching_discs(4096, 28))
+def large_image(method: Method) -> str:
+    labels = touching_discs(4096, 28)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "maps.npy"
-        np.save(path, case.maps(labels[None])[0].numpy())
+        np.save(path, method.maps(labels))
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            objects, seconds, memory = pool.apply(decode_file, (case.decoder, path))
+            objects, seconds, memory = pool.apply(find_in_file, (method.postprocessing(), path))
     return f"4096 x 4096 px: {objects} of {labels.max()} objects in {seconds:.1f} s and {memory:.1f} GiB"
 
 
@@ -179,11 +156,10 @@ def main() -> None:
     args = parser.parse_args()
     cache = DSB2018DataModule(root=args.root, cache_dir=args.cache_dir).train_cache()
     batches = [(labels, step_ms(labels)) for labels in (training_batch(cache, 16, 128), training_batch(cache, 8, 256))]
-    for case in CASES:
-        if case.name in args.names or not args.names:
-            print(f"{case.name}: {round_trip(case, cache, args.every)}", flush=True)
-            times = [encoding(case, labels, step) for labels, step in batches]
-            print(f"    targets of a batch: {', '.join(times)}; {large_image(case)}", flush=True)
+    for name in args.names or NAMES:
+        print(f"{name}: {round_trip(METHODS[name], cache, args.every)}", flush=True)
+        times = [encoding(name, labels, step) for labels, step in batches]
+        print(f"    targets of a batch: {', '.join(times)}; {large_image(METHODS[name])}", flush=True)
 
 
 if __name__ == "__main__":

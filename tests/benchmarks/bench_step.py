@@ -1,6 +1,6 @@
 """What ``python -m cli fit`` costs over a bare PyTorch loop: the same network, loss, optimizer, loader and batches.
 
-Run on a quiet machine: ``uv run python tests/benchmarks/bench_step.py [CONFIG] [--epochs N]``. Epochs of both kinds
+Run on a quiet machine: ``uv run python tests/benchmarks/bench_step.py [CONFIG] [--epochs N]``. Epochs of both
 alternate in one process; it prints the seconds a step of each and their ratio.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from cli.train import KaryonCLI
-from datamodules.sample import Batch
+from karyon.batch import Batch
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 

@@ -1,12 +1,14 @@
-"""The configs, told apart: those that stand alone, those that are added behind another, those that are made of
-others' checkpoints, those that need several processes, and sweeps over them."""
+"""The configs, told apart: those that stand alone, those that are added to another, those that are made of
+others' checkpoints, and sweeps over them."""
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 _ALL = {path: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "configs").rglob("*.yaml"))}
 SWEEPS = [path for path in _ALL if path.parent.name == "sweeps"]
 _WHOLE = [
@@ -15,8 +17,14 @@ _WHOLE = [
 # Made of other configs' checkpoints.
 COMPOSED = [path for path in _WHOLE if "TwoStage" in _ALL[path]["model"]["class_path"]]
 COMPLETE = [path for path in _WHOLE if path not in COMPOSED]
-SEVERAL_PROCESSES = [path for path in _ALL if path.parent.name == "processes"]
-ADDITIONS = [path for path in _ALL if path not in [*_WHOLE, *SWEEPS, *SEVERAL_PROCESSES]]
+ADDITIONS = [path for path in _ALL if path not in [*_WHOLE, *SWEEPS]]
+
+
+def class_names(config: Any) -> set[str]:
+    """All strings in a config, of paths of classes the name of the class."""
+    if isinstance(config, dict | list):
+        return set().union(*map(class_names, config.values() if isinstance(config, dict) else config))
+    return {config.rpartition(".")[2]} if isinstance(config, str) else set()
 
 
 def learned(metrics: Path) -> list[dict[str, str]]:

@@ -1,8 +1,11 @@
+import io
 import json
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ import pytest
 import tifffile
 import yaml
 from bundles import write_bundle
+from config_files import QUICKSTART, ROOT, class_names
+from small_runs import Run, Small
 
 from cli.__main__ import main
 from datamodules.drawing import draw_nuclei, write_dsb_layout
@@ -17,12 +22,9 @@ from datamodules.drawing import draw_nuclei, write_dsb_layout
 # A script for processes of their own: it parses its arguments as soon as it is imported.
 collect_ignore = ["stand_in_training.py"]
 
-Run = Callable[..., int]
-
 SMALL_CROP = "[{class_path: albumentations.RandomCrop, init_args: {height: 64, width: 64}}]"
 SMALL_PYRAMID = (
-    "{class_path: lightning_modules.networks.feature_pyramid.ResNetFPN, "
-    "init_args: {depth: 18, channels: 8, pretrained: none}}"
+    "{class_path: karyon.networks.feature_pyramid.ResNetFPN, init_args: {depth: 18, channels: 8, pretrained: none}}"
 )
 
 
@@ -67,25 +69,42 @@ def draw_membranes(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.where(distances[1] - distances[0] > 6, 255, 0).astype(np.uint8)
 
 
+def type_in(*args: object) -> int:
+    """Types ``python -m cli ...``; returns the exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cli", *map(str, args)])
+        # Lightning's handlers hold the stream that pytest had captured when they were made, and closed since.
+        patch.setattr(logging, "raiseExceptions", False)
+        # Of W&B's run, set by the command before, which would have been a process of its own.
+        for name in ("DATA_DIR", "JOB_TYPE", "NAME", "RUN_GROUP", "RUN_ID"):
+            patch.delenv(f"WANDB_{name}", raising=False)
+        return main()
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     """Types ``python -m cli ...`` in an empty folder; returns the exit code."""
     monkeypatch.chdir(tmp_path)
-    # Lightning's handlers hold the stream that pytest had captured when they were made, and closed since.
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-
-    def type_in(*args: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["cli", *map(str, args)])
-        # Of W&B's run, set by the command before, which would have been a process of its own.
-        for name in ("DATA_DIR", "JOB_TYPE", "NAME", "RUN_GROUP", "RUN_ID"):
-            monkeypatch.delenv(f"WANDB_{name}", raising=False)
-        return main()
-
     yield type_in
     # W&B's service ends with a process; here it would go on, in this test's folder.
     if "wandb" in sys.modules:
         sys.modules["wandb"].finish()
         sys.modules["wandb"].teardown()
+
+
+@pytest.fixture
+def refusal(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Types a command that must be refused in one sentence, and returns that."""
+
+    def error(*args: object) -> str:
+        capsys.readouterr()
+        assert run(*args) == 2
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        return line
+
+    return error
 
 
 @pytest.fixture
@@ -98,35 +117,34 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], list[object]]:
+def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Small:
     """Arguments that make any config of ours run in seconds, without leaving its code path."""
 
     def arguments(config: Path) -> list[object]:
-        # Without the comments.
-        text = str(yaml.safe_load(config.read_text()))
+        names = class_names(yaml.safe_load(config.read_text()))
         args: list[object] = ["--config", config, "--data.init_args.num_workers", 0]
-        if "CropDataModule" in text:
+        if "CropDataModule" in names:
             # A null inside a nested class must stand in a file: on the command line jsonargparse takes it for a name.
             nested = {"data": {"init_args": {"images": {"init_args": {"root": str(tiny), "manifest": None}}}}}
             args += ["--config", json.dumps(nested), "--data.init_args.crop_size", 16]
             args += ["--model.init_args.network.init_args.widths", "[8,8]"]
-            args += ["--model.init_args.network.init_args.dropout", "[0,0]"] if "unet.UNet" in text else []
-        elif "DSB2018DataModule" in text:
+            args += ["--model.init_args.network.init_args.dropout", "[0,0]"] if "UNet" in names else []
+        elif "DSB2018DataModule" in names:
             args += ["--data.init_args.root", tiny, "--data.init_args.manifest", "null"]
             args += ["--data.init_args.annotation", "original"]
-        if "FolderDataModule" in text:
+        if "FolderDataModule" in names:
             args += ["--data.init_args.root", tiny_folder]
-        if "ISBI2012DataModule" in text:
+        if "ISBI2012DataModule" in names:
             args += ["--data.init_args.root", tiny_stacks, "--data.init_args.manifest", "null"]
             args += ["--data.init_args.blocks", 3, "--data.init_args.fold", 2]
             args += ["--model.init_args.network.init_args.widths", "[8,8,8,8]"]
-        if "TorchvisionFCN" in text:
+        if "TorchvisionFCN" in names:
             args += ["--model.init_args.network.init_args.pretrained", "none", "--data.init_args.image_size", 64]
-        if "detector.Detector" in text:
+        if "Detector" in names:
             args += ["--model.init_args.network.init_args.backbone", SMALL_PYRAMID, "--data.init_args.batch_size", 2]
             args += ["--model.init_args.network.init_args.proposals", 20, "--data.init_args.augmentations", SMALL_CROP]
             args += ["--model.init_args.network.init_args.pretrained", "none"]
-        if "SyntheticDataModule" in text:
+        if "SyntheticDataModule" in names:
             args += ["--data.init_args.train", 8, "--data.init_args.test", 3, "--data.init_args.size", "[64,64]"]
             args += ["--data.init_args.augmentations", SMALL_CROP]
         args += ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
@@ -134,6 +152,50 @@ def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Callable[[Path], 
         return args
 
     return arguments
+
+
+@pytest.fixture(scope="session")
+def typed() -> Callable[..., str]:
+    """Types commands in a folder that several tests look at; returns what they have said."""
+
+    def type_all(folder: Path, *commands: list[object]) -> str:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+            patch.chdir(folder)
+            for command in commands:
+                assert type_in(*command) == 0
+        return said.getvalue()
+
+    return type_all
+
+
+@pytest.fixture(scope="session")
+def quickstart(small: Small, typed: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the quickstart was trained for an epoch, and tested; its log is ``said``. Not to be changed."""
+    folder = tmp_path_factory.mktemp("quickstart")
+    (folder / "said").write_text(typed(folder, ["fit", *small(QUICKSTART), "--ckpt_path", "last"]))
+    return folder
+
+
+@pytest.fixture
+def trained(run: Run, small: Small, quickstart: Path) -> list[object]:
+    """Arguments of a quickstart whose run lies in the current folder."""
+    shutil.copytree(quickstart / "runs", "runs")
+    return [*small(QUICKSTART), "--test_after_fit", "false"]
+
+
+@pytest.fixture(scope="session")
+def exported(small: Small, typed: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a model of the ten pairs was trained, tuned, validated, applied to them, and exported."""
+    folder = tmp_path_factory.mktemp("exported")
+    network = "{class_path: karyon.networks.unet.UNet, init_args: {widths: [8, 16], dropout: [0.0, 0.0]}}"
+    args = [*small(ROOT / "configs" / "folder.yaml"), "--model.init_args.network", network]
+    fast = ["--model.init_args.optimizer.init_args.lr", 0.02, "--data.init_args.augmentations", SMALL_CROP]
+    fast += ["--data.init_args.batch_size", 2, "--trainer.limit_train_batches", 3, "--trainer.max_epochs", 6]
+    checkpoint = "runs/folder/version_0/checkpoints/best.ckpt"
+    commands = [["tune", *args, "--metric", "iou"], ["validate", *args], ["predict", *args, "--out", "predictions"]]
+    commands = [["fit", *args, *fast], *commands, ["export", checkpoint, "--licence", "CC0-1.0"]]
+    (folder / "said").write_text(typed(folder, *commands))
+    return folder
 
 
 @pytest.fixture

@@ -24,24 +24,14 @@ OBJECTS: list[list[Any]] = [
     ["one right", 1, 0.4, 0.9],
     ["one right", 2, 0.2, 0.0],
 ]
-PROVENANCE = {
-    "command": "python -m cli fit --config configs/reference/r3-unet.yaml",
-    "date": "2026-01-02T03:04:05+00:00",
-    "commit": "0123456789ab",
-    "seed": 42,
-    "hardware": "CPU, 2 cores",
-    "wall_s": 4350.0,
-}
-FIT = {
-    "model": "DenseSegmenter",
-    "parameters": 1941105,
-    "epochs": 40,
-    "max_epochs": 40,
-    "steps": 8700,
-    "interrupted": False,
-    "precision": "32-true",
-    "peak_memory_gib": 1.5,
-}
+CURVES: list[list[Any]] = [
+    ["step", "train/loss_step", "train/loss_epoch", "val/loss", "val/dsb_score"],
+    [49, 0.9, "", "", ""],
+    [99, "", 0.8, "", ""],
+    [99, "", "", 0.7, 0.25],
+    [199, "", 0.5, 0.6, 0.4321],
+    [299, "", 0.4, 0.65, 0.4],
+]
 METRICS = {
     "test/dsb_score": 0.4444,
     "test/accuracy": 0.9,
@@ -53,28 +43,44 @@ METRICS = {
 CONFIG = {
     "model": {
         "class_path": "lightning_modules.segmenter.DenseSegmenter",
-        "init_args": {"network": {"class_path": "lightning_modules.networks.unet.UNet"}},
+        "init_args": {"network": {"class_path": "karyon.networks.unet.UNet"}},
     },
     "data": {"class_path": "datamodules.dsb2018.DSB2018DataModule", "init_args": {"manifest": "dsb2018.csv"}},
     "checkpoint": {"monitor": "val/dsb_score", "mode": "max"},
 }
 
 
+def made_up_record(name: str, metrics: dict[str, float], command: str = "", **fit: Any) -> dict[str, Any]:
+    """A record as a tested run leaves it."""
+    provenance = {
+        "command": f"python -m cli fit --config configs/reference/{name}.yaml {command}".strip(),
+        "date": "2026-01-02T03:04:05+00:00",
+        "commit": "0123456789ab",
+        "seed": 42,
+        "hardware": "CPU, 2 cores",
+        "wall_s": 4350.0,
+    }
+    training = {
+        "model": "DenseSegmenter",
+        "parameters": 1941105,
+        "epochs": 40,
+        "max_epochs": 40,
+        "steps": 8700,
+        "interrupted": False,
+        "precision": "32-true",
+    }
+    tested = {"checkpoint": f"runs/{name}/version_0/checkpoints/best.ckpt", "metrics": metrics}
+    return {"fit": provenance | training | fit, "test": provenance | tested}
+
+
 def leave_run(folder: Path, metrics: dict[str, float] | None = None, **test: Any) -> Path:
     """A folder as a run leaves it that was trained and tested."""
     (folder / "overlays").mkdir(parents=True)
-    tested = {
-        "checkpoint": "nowhere/checkpoints/best.ckpt",
-        "metrics": METRICS | (metrics or {}),
-        "peak_memory_gib": 2.25,
-    }
-    record = {"fit": PROVENANCE | FIT, "test": PROVENANCE | tested | test}
+    record = made_up_record("r3-unet", METRICS | (metrics or {}), peak_memory_gib=1.5)
+    record["test"] |= {"checkpoint": "nowhere/checkpoints/best.ckpt", "peak_memory_gib": 2.25} | test
     (folder / "record.json").write_text(json.dumps(record))
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    columns = ["epoch", "step", "train/loss_step", "train/loss_epoch", "val/loss", "val/dsb_score", "test/dsb_score"]
-    rows = [[0, 49, 0.9, "", "", "", ""], [0, 99, "", 0.8, "", "", ""], [0, 99, "", "", 0.7, 0.25, ""]]
-    rows += [[1, 199, "", 0.5, 0.6, 0.4321, ""], [2, 299, "", 0.4, 0.65, 0.4, ""], [3, 300, "", "", "", "", 0.4444]]
-    write_table(folder / "metrics.csv", columns, rows)
+    write_table(folder / "metrics.csv", CURVES[0], CURVES[1:])
     write_table(folder / "image_scores.csv", IMAGE_COLUMNS, IMAGES)
     write_table(folder / "object_scores.csv", OBJECT_COLUMNS, OBJECTS)
     for name, *_, score in (row[:7] for row in IMAGES):
@@ -89,43 +95,40 @@ def write_table(path: Path, columns: Any, rows: Any) -> None:
 
 @dataclass
 class Element:
-    tag: str
-    attributes: dict[str, str | None]
+    tag: str = ""
+    attributes: dict[str, str | None] = field(default_factory=dict)
     text: str = ""
     children: list["Element"] = field(default_factory=list)
 
-    def all(self, tag: str) -> list["Element"]:
-        """The elements of a tag below, in their order."""
-        found = []
-        for child in self.children:
-            found += [child] if child.tag == tag else []
-            found += child.all(tag)
-        return found
-
-    def everything(self) -> list["Element"]:
-        """All elements below."""
-        return [found for child in self.children for found in (child, *child.everything())]
+    def all(self, *tags: str) -> list["Element"]:
+        """The elements below, in their order: of some tags, or all."""
+        below = [found for child in self.children for found in (child, *child.all())]
+        return [element for element in below if not tags or element.tag in tags]
 
     def words(self) -> str:
         """All text inside, without surplus white space."""
         return " ".join(self.text.split())
 
+    def rows(self) -> list[list[str]]:
+        """The cells of a table's body."""
+        return [[cell.words() for cell in row.all("th", "td")] for body in self.all("tbody") for row in body.all("tr")]
 
-class _Builder(HTMLParser):
-    VOID = frozenset(("meta", "link", "img", "br"))
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack = [Element("", {})]
+class Page(HTMLParser, Element):
+    """A page as a parser of HTML understands it; elements that are not closed are an error."""
+
+    def __init__(self, path: Path) -> None:
+        HTMLParser.__init__(self)
+        Element.__init__(self)
+        self.stack: list[Element] = [self]
+        self.feed(path.read_text(encoding="utf-8"))
+        assert len(self.stack) == 1, f"<{self.stack[-1].tag}> is not closed"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         element = Element(tag, dict(attrs))
         self.stack[-1].children.append(element)
-        if tag not in self.VOID:
+        if tag not in ("meta", "link", "img", "br"):
             self.stack.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.stack[-1].children.append(Element(tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self.stack.pop().tag == tag, f"</{tag}> closes another element"
@@ -134,24 +137,9 @@ class _Builder(HTMLParser):
         for element in self.stack:
             element.text += data
 
-
-class Page(Element):
-    """A page as a parser of HTML understands it; elements that are not closed are an error."""
-
-    def __init__(self, path: Path) -> None:
-        builder = _Builder()
-        builder.feed(path.read_text(encoding="utf-8"))
-        assert len(builder.stack) == 1, f"<{builder.stack[-1].tag}> is not closed"
-        super().__init__("", {}, "", builder.stack[0].children)
-
     def section(self, name: str) -> Element:
         return next(element for element in self.all("section") if element.attributes["id"] == name)
 
-
-def rows(table: Element) -> list[list[str]]:
-    """The cells of a table's body."""
-    return [
-        [cell.words() for cell in row.children if cell.tag in ("th", "td")]
-        for body in table.all("tbody")
-        for row in body.all("tr")
-    ]
+    def table(self, section: str, caption: str = "") -> Element:
+        """The first table of a section, or the one whose caption begins so."""
+        return next(t for t in self.section(section).all("table") if t.all("caption")[0].words().startswith(caption))

@@ -1,16 +1,22 @@
 """Arguments of runs that take a second or two, and what they leave."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from config_files import ROOT
+from config_files import QUICKSTART
+
+Run = Callable[..., int]
+"""Types a command; gives its exit code."""
+Small = Callable[[Path], list[object]]
+"""Gives arguments that make a config run in seconds."""
 
 # U-Net with batch norm and dropout on synthetic nuclei.
 SMALL: list[object] = [
     "--config",
-    ROOT / "configs" / "quickstart.yaml",
+    QUICKSTART,
     "--model.init_args.network.init_args.widths=[8,16]",
     "--model.init_args.network.init_args.dropout=[0.0,0.2]",
     "--model.init_args.optimizer.init_args.lr=0.01",

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,14 @@ import numpy as np
 import pytest
 import tifffile
 import yaml
+from config_files import ROOT
+from small_runs import Run, Small
 
-from cli.check import SHOWN, choose
-from datamodules.checks import Finding
-from datamodules.reading import read_image
-from datamodules.survey import Facts
-from lightning_modules.contact_sheet import WARNING
-
-Run = Callable[..., int]
-ROOT = Path(__file__).parents[2]
+from karyon.checks.findings import Finding
+from karyon.checks.image_facts import Facts
+from karyon.commands.checking import SHOWN, choose
+from karyon.io.reading import read_image
+from karyon.pictures.contact_sheet import WARNING
 
 
 def findings(folder: str = "check") -> dict[str, dict[str, Any]]:
@@ -93,9 +91,7 @@ def test_a_config_is_checked_with_its_split_crop_and_batches(
     assert len(findings()["leak"]["images"]) == 10
 
 
-def test_a_detector_is_checked_against_its_anchors_without_being_built(
-    run: Run, small: Callable[[Path], list[object]]
-) -> None:
+def test_a_detector_is_checked_against_its_anchors_without_being_built(run: Run, small: Small) -> None:
     args = ["check", *small(CONFIGS / "reference/r1-detector.yaml"), "--json"]
     network = "--model.init_args.network.init_args"
     # Weights of ImageNet would have to be downloaded.
@@ -111,7 +107,7 @@ def test_a_detector_is_checked_against_its_anchors_without_being_built(
 
 
 @pytest.mark.parametrize("config", ["r1-two-stage", "r4-unet", "r1-crop-segmenter"])
-def test_the_data_of_any_config_is_checked(config: str, run: Run, small: Callable[[Path], list[object]]) -> None:
+def test_the_data_of_any_config_is_checked(config: str, run: Run, small: Small) -> None:
     assert run("check", *small(CONFIGS / f"reference/{config}.yaml"), "--json") in (0, 1)
     assert ("crop-size" in findings()) == (config == "r1-crop-segmenter")
     assert read_image(Path("check/contact-sheet.png")).size
@@ -163,7 +159,7 @@ def test_it_can_be_interrupted(run: Run, tiny_folder: Path, monkeypatch: pytest.
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("datamodules.survey.examine", stop)
+    monkeypatch.setattr("karyon.checks.image_facts.examine", stop)
     assert run("check", tiny_folder) == 130
     assert not Path("check").exists()
 

@@ -1,15 +1,14 @@
 """Every YAML under configs/ is run by the real command line; a new one is tested by lying there."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from config_files import ADDITIONS, COMPLETE, ROOT, learned
+from small_runs import Run, Small
 
-Run = Callable[..., int]
-Small = Callable[[Path], list[object]]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("config", COMPLETE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -27,7 +26,7 @@ def test_complete_config_trains_and_tests(config: Path, run: Run, small: Small, 
 
 
 @pytest.mark.parametrize("config", ADDITIONS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_addition_runs_behind_a_config(
+def test_addition_runs_with_a_config(
     config: Path, run: Run, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -39,7 +38,7 @@ def test_addition_runs_behind_a_config(
     args = [first, second, "--config", config, *rest]
     network = yaml.safe_load(config.read_text()).get("model", {}).get("init_args", {}).get("network", {})
     if widths := network.get("init_args", {}).get("widths"):
-        args += ["--model.init_args.network.init_args.widths", str([8] * len(widths))]
+        args += ["--model.init_args.network.init_args.widths", str([8] * len(widths)), "--start_from", "null"]
     assert run("fit", *args, "--test_after_fit", "false") == 0
     (metrics,) = (tmp_path / "runs").glob("*/version_0/metrics.csv")
     assert metrics.stat().st_size > 0
@@ -47,12 +46,9 @@ def test_addition_runs_behind_a_config(
         assert list((tmp_path / "runs" / "wandb").glob("offline-run-*/run-*.wandb"))
 
 
-def test_a_saved_config_repeats_its_run(run: Run, small: Small, tmp_path: Path) -> None:
-    config = ROOT / "configs" / "quickstart.yaml"
-    assert run("fit", *small(config), "--test_after_fit", "false") == 0
-    saved = tmp_path / "runs" / "quickstart" / "version_0" / "config.yaml"
-    assert run("fit", "--config", saved) == 0
-    folder = tmp_path / "runs" / "quickstart"
+def test_a_saved_config_repeats_its_run(run: Run, trained: list[object]) -> None:
+    folder = Path("runs/quickstart")
+    assert run("fit", "--config", folder / "version_0" / "config.yaml") == 0
     first, second = (learned(folder / f"version_{version}" / "metrics.csv") for version in (0, 1))
     assert first == second != []
 

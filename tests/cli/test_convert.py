@@ -3,7 +3,6 @@
 import contextlib
 import io
 import shutil
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,20 +11,19 @@ import numpy as np
 import pytest
 import tifffile
 from config_files import ROOT, learned
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools.coco import COCO
 from scipy import ndimage
+from small_runs import Run, Small
 
-from cli.layouts import WRITERS, MaskFilesWriter
 from datamodules.drawing import draw_nuclei
-from datamodules.layouts.known import LAYOUTS, find_layout
-from datamodules.layouts.mask_files import MaskFiles
-from datamodules.layouts.protocol import AnnotatedImage
-from datamodules.sample import relabel
+from karyon.labels import relabel
+from karyon.layouts.all_layouts import LAYOUTS, find_layout
+from karyon.layouts.mask_files import MaskFiles
+from karyon.layouts.protocol import AnnotatedImage
 
-Run = Callable[..., int]
 Rows = list[dict[str, str]]
 
 # Few ids on few pixels: objects touch each other and the border, have holes and several parts, meet at corners.
@@ -46,17 +44,17 @@ def write_and_read(labels: np.ndarray, layout: str, folder: Path) -> np.ndarray:
     shutil.rmtree(folder, ignore_errors=True)
     data = cv2.imencode(".png", np.zeros(labels.shape, np.uint8))[1].tobytes()
     image = AnnotatedImage("p/a b", Path("x.png"), lambda: data, lambda size: labels)
-    WRITERS[layout].write(folder, image, np.zeros(labels.shape, np.uint8), labels)
-    WRITERS[layout].finish(folder, [image.name])
-    assert (folder / WRITERS[layout].completing(image.name)).exists()
+    writer = LAYOUTS[layout].writer
+    writer.write(folder, image, np.zeros(labels.shape, np.uint8), labels)
+    writer.finish(folder, [image.name])
+    assert (folder / writer.completing(image.name)).exists()
     (found,) = find_layout(folder).images(folder)
     assert found.name == ("p%2Fa b" if layout == "dsb2018" else image.name) and not found.problem
     assert found.data() == data
     return found.read()[1]
 
 
-@settings(deadline=None)
-@given(LABELS, st.sampled_from(list(WRITERS)), st.sampled_from(list(WRITERS)))
+@given(LABELS, st.sampled_from(list(LAYOUTS)), st.sampled_from(list(LAYOUTS)))
 def test_every_label_image_goes_through_any_two_layouts(
     tmp_path_factory: pytest.TempPathFactory, labels: np.ndarray, first: str, second: str
 ) -> None:
@@ -67,10 +65,6 @@ def test_every_label_image_goes_through_any_two_layouts(
     assert (once == (labels if first in KEEP_IDS else relabel(labels))).all()
     twice = write_and_read(once, second, folder)
     assert (twice == (once if second in KEEP_IDS else relabel(once))).all()
-
-
-def test_every_layout_that_is_read_is_written() -> None:
-    assert list(LAYOUTS) == list(WRITERS)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +128,7 @@ def test_masks_of_one_nucleus_come_with_a_png_of_the_same_pixels(
     else:
         cv2.imwrite(str(path), pixels[..., ::-1])
     image = AnnotatedImage("a", path, path.read_bytes, lambda size: labels)
-    MaskFilesWriter().write(tmp_path / "out", image, *image.read())
+    MaskFiles().writer.write(tmp_path / "out", image, *image.read())
     (found,) = MaskFiles().images(tmp_path / "out")
     back, _ = found.read()
     assert back.dtype == pixels.dtype and (back == pixels).all()
@@ -172,7 +166,7 @@ def test_broken_images_are_listed_and_the_rest_is_converted(
     assert content(Path("out")) == content(pairs)
 
 
-@pytest.mark.parametrize("to", WRITERS)
+@pytest.mark.parametrize("to", LAYOUTS)
 def test_an_interrupt_loses_nothing_and_leaves_nothing_half(
     to: str, run: Run, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,14 +223,14 @@ def test_names_that_cellpose_would_take_for_masks_are_refused(
 
 
 SMALL_CROP = "[{class_path: albumentations.RandomCrop, init_args: {height: 32, width: 32}}]"
-SIMPLE = "{class_path: lightning_modules.networks.simple_cnn.SimpleCNN, init_args: {in_channels: 3}}"
+SIMPLE = "{class_path: karyon.networks.simple_cnn.SimpleCNN, init_args: {in_channels: 3}}"
 
 
 # The other layouts are left to be found out.
 OPTION = "--data.init_args.layout"
 GIVEN = {
-    "cellpose": (OPTION, "datamodules.layouts.cellpose.Cellpose"),
-    "stardist": (OPTION, "datamodules.layouts.label_folders.LabelFolders", f"{OPTION}.init_args.labels", "masks"),
+    "cellpose": (OPTION, "karyon.layouts.cellpose.Cellpose"),
+    "stardist": (OPTION, "karyon.layouts.label_folders.LabelFolders", f"{OPTION}.init_args.labels", "masks"),
 }
 
 
@@ -246,11 +240,12 @@ def expected_metrics() -> dict[str, Rows]:
     return {}
 
 
-@pytest.mark.parametrize("to", [name for name in WRITERS if name != "karyon"])
+@pytest.mark.slow
+@pytest.mark.parametrize("to", [name for name in LAYOUTS if name != "karyon"])
 def test_training_is_the_same_from_every_layout(
     to: str,
     run: Run,
-    small: Callable[[Path], list[object]],
+    small: Small,
     pairs: Path,
     expected_metrics: dict[str, Rows],
 ) -> None:
@@ -266,15 +261,16 @@ def test_training_is_the_same_from_every_layout(
     assert metrics(Path("data"), *GIVEN.get(to, ())) == expected_metrics["karyon"]
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_nuclei_go_through_every_layout(run: Run, real_dsb2018: Path, tmp_path: Path) -> None:
     images = MaskFiles().images(real_dsb2018 / "stage1_train.zip")[5::111]
     originals = {image.name: (image.data(), *image.read()) for image in images}
-    for to in WRITERS:
+    for to, layout in LAYOUTS.items():
         for image in images:
             _, pixels, labels = originals[image.name]
-            WRITERS[to].write(tmp_path / to, image, pixels, labels)
-        WRITERS[to].finish(tmp_path / to, list(originals))
+            layout.writer.write(tmp_path / to, image, pixels, labels)
+        layout.writer.finish(tmp_path / to, list(originals))
         found = find_layout(tmp_path / to).images(tmp_path / to)
         assert [image.name for image in found] == list(originals)
         for image in found:

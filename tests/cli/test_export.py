@@ -1,8 +1,9 @@
-"""A bundle answers as the checkpoint that it was made of, and its ONNX file as the bundle."""
+"""A bundle says and holds what its checkpoint did, and its ONNX file gives what torch gives."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -10,68 +11,61 @@ import pytest
 import tifffile
 import torch
 from config_files import ROOT
+from small_runs import Run, Small
 
-from cli.export import training_diameter, write_onnx
-from datamodules.sample import DataError
+from cli.bundle_export import training_diameter
 from karyon import load_model
-from lightning_modules.instances import Instances, median_diameter
-from lightning_modules.losses import SoftDice
-from lightning_modules.networks.unet import UNet
-from lightning_modules.representations.border import Border, BorderDecoder
-from lightning_modules.representations.distance import Distance, DistanceDecoder
-from lightning_modules.representations.flow import Flow, FlowDecoder
-from lightning_modules.representations.foreground import Foreground, ForegroundDecoder
-from lightning_modules.representations.star import Star, StarDecoder
-from lightning_modules.segmenter import DenseSegmenter
+from karyon.bundle import read_card
+from karyon.inference.onnx_file import write_onnx
+from karyon.instances import Instances, median_diameter
+from karyon.losses import SoftDice
+from karyon.networks.unet import UNet
+from karyon.representations.border.loss import Border
+from karyon.representations.distance.loss import Distance
+from karyon.representations.flow.loss import Flow
+from karyon.representations.foreground.loss import Foreground
+from karyon.representations.star.loss import Star
 
-Run = Callable[..., int]
-Small = Callable[[Path], list[object]]
-
-CHECKPOINT = Path("runs/folder/version_0/checkpoints/best.ckpt")
-
-
-@pytest.fixture
-def trained(run: Run, small: Small, tiny_folder: Path) -> list[object]:
-    args = small(ROOT / "configs" / "folder.yaml")
-    assert run("fit", *args) == 0
-    assert run("tune", *args, "--metric", "iou") == 0
-    assert run("validate", *args) == 0
-    return args
+CHECKPOINTS = Path("runs/folder/version_0/checkpoints")
+BUNDLE = Path("runs/folder/version_0/bundle")
 
 
-def test_a_bundle_says_and_does_what_its_checkpoint_did(
-    run: Run, trained: list[object], tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+def test_a_card_says_what_its_run_did(exported: Path, tiny_folder: Path) -> None:
+    assert f"segment IMAGES --model {BUNDLE}" in (exported / "said").read_text()
+    card = read_card(exported / BUNDLE)
+    tuned = json.loads((exported / CHECKPOINTS / "best.parameters.json").read_text())
+    assert tuned["parameters"].items() <= card.model["postprocessing"]["init_args"].items()
+    assert card.metrics["val"]["val/iou"] == pytest.approx(tuned["after"])
+    assert (card.name, card.licence, card.version, card.training["seed"]) == ("folder", "CC0-1.0", 2, 42)
+    assert card.preprocessing["normalization"]["class_path"] == "karyon.preprocessing.PercentileNormalize"
+    labels = [tifffile.imread(path) for path in (tiny_folder / "labels").iterdir()]
+    diameters = [median_diameter(Instances.from_labels(image)) for image in labels]
+    assert card.object_diameter is not None and min(diameters) <= card.object_diameter <= max(diameters)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "addition"),
+    [("folder", None), ("quickstart", "representations/flow"), ("dsb2018/detector", None)],
+)
+def test_other_models_are_exported_and_applied(
+    config: str, addition: str | None, run: Run, small: Small, tiny_folder: Path
 ) -> None:
-    assert run("predict", *trained, "--out", "predictions") == 0
-    assert run("export", CHECKPOINT, "--licence", "CC0-1.0") == 0
-    folder = Path("runs/folder/version_0/bundle")
-    assert f"segment IMAGES --model {folder}" in capsys.readouterr().out
-    card = json.loads((folder / "card.json").read_text())
-    model = load_model(folder, device="cpu")
-    for path in sorted((tiny_folder / "images").iterdir()):
-        found = model.segment(tifffile.imread(path)).labels.numpy()
-        assert (found == tifffile.imread(f"predictions/labels/{path.stem}.tif")).all()
-
-    tuned = json.loads(CHECKPOINT.with_suffix(".knobs.json").read_text())
-    assert tuned["knobs"].items() <= card["model"]["init_args"]["decoder"]["init_args"].items()
-    assert card["metrics"]["val"]["val/iou"] == pytest.approx(tuned["after"])
-    assert (card["name"], card["licence"], card["version"]) == ("folder", "CC0-1.0", 1)
-    assert card["preparation"]["normalization"]["class_path"] == "datamodules.transforms.PercentileNormalize"
-    assert card["training"]["seed"] == 42
-    labels = [tifffile.imread(path).astype(np.int64) for path in (tiny_folder / "labels").iterdir()]
-    diameters = [median_diameter(Instances.from_labels(torch.from_numpy(image))) for image in labels]
-    assert min(diameters) <= card["object_diameter"] <= max(diameters)
+    first, second, *rest = small(ROOT / "configs" / f"{config}.yaml")
+    more = ["--config", ROOT / "configs" / f"{addition}.yaml"] if addition else []
+    assert run("fit", first, second, *more, *rest, "--name", "mine", "--test_after_fit", "false") == 0
+    assert run("export", "runs/mine/version_0/checkpoints/best.ckpt", "--out", "bundle", "--half") == 0
+    assert Path("bundle/model.onnx").exists() == (config != "dsb2018/detector")
+    image = tifffile.imread(tiny_folder / "images" / "0.tif")
+    assert load_model("bundle", device="cpu").segment(image).labels.shape == image.shape[:2]
 
 
-def test_what_is_missing_is_one_sentence(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("export", "no.ckpt") == 2
-    assert "There is no checkpoint no.ckpt: name a file" in capsys.readouterr().err
+def test_what_is_missing_is_one_sentence(refusal: Callable[..., str]) -> None:
+    assert "There is no checkpoint no.ckpt: name a file" in refusal("export", "no.ckpt")
     Path("bad.ckpt").write_text("x")
-    assert run("export", "bad.ckpt") == 2
-    assert "bad.ckpt is no readable checkpoint" in capsys.readouterr().err
+    assert "bad.ckpt is not a readable checkpoint" in refusal("export", "bad.ckpt")
     torch.save({"state_dict": {}}, "alone.ckpt")
-    assert run("export", "alone.ckpt") == 2
-    assert "config.yaml is no readable config" in capsys.readouterr().err
+    assert "config.yaml is not a readable config" in refusal("export", "alone.ckpt")
 
 
 def test_the_diameter_is_that_of_the_training_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,32 +83,20 @@ def test_the_diameter_is_that_of_the_training_objects(tmp_path: Path, capsys: py
     assert "The size of the training objects is not known" in capsys.readouterr().out
 
 
-REPRESENTATIONS = {
-    "foreground": (1, Foreground(SoftDice()), ForegroundDecoder()),
-    "border": (3, Border(), BorderDecoder()),
-    "distance": (2, Distance(), DistanceDecoder()),
-    "star": (33, Star(), StarDecoder()),
-    "flow": (3, Flow(), FlowDecoder()),
-}
-
-
-@pytest.mark.parametrize("name", REPRESENTATIONS)
-def test_onnx_gives_what_torch_gives_for_any_size(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("channels", "representation"),
+    [(1, Foreground(SoftDice())), (3, Border()), (2, Distance()), (33, Star()), (3, Flow())],
+    ids=lambda value: type(value).__name__,
+)
+def test_onnx_gives_what_torch_gives_for_any_size(tmp_path: Path, channels: int, representation: Any) -> None:
     torch.manual_seed(0)
-    channels, representation, decoder = REPRESENTATIONS[name]
     network = UNet(out_channels=channels, widths=[4, 8, 16], dropout=[0, 0, 0.1], normalization=torch.nn.BatchNorm2d)
-    module = DenseSegmenter(network, representation, decoder).eval()
-    write_onnx(module, tmp_path / "model.onnx", channels=3)
+    write_onnx(network.eval(), representation, tmp_path / "model.onnx", channels=3)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     for shape in ((1, 3, 64, 96), (2, 3, 37, 50)):
         image = torch.rand(shape)
         with torch.inference_mode():
-            expected = module.representation.maps(module(image)).numpy()
+            expected = representation.maps(network(image)).numpy()
         (maps,) = session.run(None, {"image": image.numpy()})
         assert maps.shape == expected.shape
         np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-4)
-
-
-def test_onnx_is_for_dense_models(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Conv2d cannot be written as ONNX"):
-        write_onnx(torch.nn.Conv2d(1, 1, 1), tmp_path / "model.onnx", 1)

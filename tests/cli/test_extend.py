@@ -2,17 +2,16 @@
 
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from config_files import ROOT
+from small_runs import Run
 
 from datamodules.drawing import draw_nuclei
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
-Run = Callable[..., int]
 SMALL = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--data.init_args.num_workers", 0]
 SYNTHETIC = ["--data.init_args.train", 8, "--data.init_args.test", 3, "--data.init_args.size", "[128,128]"]
 
@@ -25,6 +24,7 @@ def blocks(language: str) -> list[str]:
 COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if "cli fit" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[-1])
 def test_the_page_does_what_it_says(command: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.py").write_text("\n\n".join(blocks("python")))

@@ -6,9 +6,9 @@ import pytest
 
 from cli.figure import WIDTH
 from datamodules.drawing import draw_nuclei
-from datamodules.reading import read_image
-from lightning_modules.formats.files import png
-from lightning_modules.overlay import GAP, side_by_side
+from karyon.io.encoding import png
+from karyon.io.reading import read_image
+from karyon.pictures.overlay import GAP, side_by_side
 
 Run = Callable[..., int]
 
@@ -40,23 +40,28 @@ def rows(picture: np.ndarray, overlays: Path) -> list[str]:
     return found
 
 
-def test_each_modality_has_its_row_before_any_has_two(run: Run, predictions: Path) -> None:
-    assert run("figure", predictions, "--count", 3) == 0
-    picture = read_image(predictions / "figure.png")
-    assert rows(picture, predictions / "overlays") == ["image0", "image4", "image3"]
-    assert run("figure", predictions) == 0
-    assert len(rows(read_image(predictions / "figure.png"), predictions / "overlays")) == 5
-
-
-def test_images_can_be_named(run: Run, predictions: Path, tmp_path: Path) -> None:
-    assert run("figure", predictions, "--images", "image2", "image1", "--out", tmp_path / "a.png") == 0
-    assert rows(read_image(tmp_path / "a.png"), predictions / "overlays") == ["image2", "image1"]
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # Each modality has its row before any has two.
+        (["--count", 3], ["image0", "image4", "image3"]),
+        ([], ["image0", "image4", "image3", "image1", "image2"]),
+        (["--images", "image2", "image1"], ["image2", "image1"]),
+    ],
+)
+def test_modalities_first_or_images_by_name(
+    options: list[object], expected: list[str], run: Run, predictions: Path, tmp_path: Path
+) -> None:
+    assert run("figure", predictions, *options, "--out", tmp_path / "a.png") == 0
+    assert rows(read_image(tmp_path / "a.png"), predictions / "overlays") == expected
 
 
 def test_what_is_missing_is_one_sentence(
     run: Run, predictions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("figure", tmp_path) == 2
-    assert "There are no overlays in" in capsys.readouterr().err
-    assert run("figure", predictions, "--images", "nobody") == 2
-    assert "has no overlay of nobody" in capsys.readouterr().err
+    for args, sentence in [
+        ([tmp_path], "There are no overlays in"),
+        ([predictions, "--images", "nobody"], "has no overlay of nobody"),
+    ]:
+        assert run("figure", *args) == 2
+        assert sentence in capsys.readouterr().err

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from config_files import learned
 from launches import exit_codes, kill, start, wait_for_epochs
@@ -41,6 +42,7 @@ def same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_never_killed_end_with_the_same_weights(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
@@ -55,7 +57,7 @@ def test_killed_at_random_moments_and_never_killed_end_with_the_same_weights(tmp
     for number in range(KILLS):
         log = killed / f"log{number}"
         process = start(killed, *COMMAND, "--ckpt_path=last", log=log.name)
-        # Behind an epoch, so that each start gets further, and not behind the next, so that none gets to the end.
+        # After an epoch, so that each start gets further, and before the end of the next, so that none gets to the end.
         wait_for_epochs(process, log, 1)
         wait_for_epochs(process, log, 2, moments.uniform(0, epoch_s))
         kill(process)

@@ -1,30 +1,38 @@
-"""The challenge's test sections by the real command line: scored where their annotation is at hand, and submitted."""
+"""The challenge's sections by the real command line: tuned, scored where they are annotated, and submitted."""
 
 import csv
+import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 from config_files import ROOT
-
-Run = Callable[..., int]
-Small = Callable[[Path], list[object]]
+from small_runs import Run, Small
 
 FOLDER = Path("runs/isbi-unet/version_0")
 
 
-def test_the_challenges_sections_are_scored_and_submitted(
-    run: Run, small: Small, tiny_stacks: Path, tmp_path: Path
-) -> None:
-    root = shutil.copytree(tiny_stacks, tmp_path / "stacks")
+@pytest.mark.slow
+def test_membranes_are_tuned_scored_and_submitted(run: Run, small: Small, tiny_stacks: Path) -> None:
+    root = shutil.copytree(tiny_stacks, Path("stacks"))
     volume = tifffile.imread(root / "test-volume.tif")
     args = [*small(ROOT / "configs" / "isbi2012" / "unet.yaml"), "--data.init_args.root", root]
     assert run("fit", *args, "--test_after_fit", "false") == 0
+
+    assert run("tune", *args) == 0
+    tuned = json.loads((FOLDER / "checkpoints" / "best.parameters.json").read_text())
+    (scores,) = tuned["config"]["model"]["init_args"]["metrics"]
+    with (FOLDER / "tune" / "metrics.csv").open(newline="") as file:
+        best = float(list(csv.DictReader(file))[-1]["val/v_rand_threshold"])
+    assert scores["init_args"]["threshold"] == pytest.approx(best)
+
     # A made-up annotation: what is bright.
     tifffile.imwrite(root / "test-labels.tif", np.where(volume > 100, 255, 0).astype(np.uint8))
     assert run("test", *args) == 0
+    metrics = json.loads((FOLDER / "test" / "record.json").read_text())["test"]["metrics"]
+    assert metrics["test/v_rand_fixed"] <= metrics["test/v_rand"]
     with (FOLDER / "test" / "image_scores.csv").open(newline="") as file:
         scored = {row["image"]: int(row["objects_true"]) for row in csv.DictReader(file)}
     assert scored.keys() == {"test-volume-00", "test-volume-01"} and min(scored.values()) > 1

@@ -9,20 +9,20 @@ from pathlib import Path
 import lightning
 import pytest
 import torch
-from config_files import ROOT, SEVERAL_PROCESSES
+from config_files import ROOT
 from launches import PATIENCE, exit_codes, kill, start, start_ranks, wait_for_epochs
 from lightning.pytorch.utilities import rank_zero_only
 from small_runs import DDP, SMALL, last, validations, version
 
 from cli.processes import check_processes, one_voice
-from datamodules.sample import DataError
+from karyon.errors import DataError
 
 # Everything of a step that does not depend on how a batch is shared between processes.
 PLAIN = [
     *SMALL,
     "--model.init_args.network.init_args.normalization=torch.nn.Identity",
     "--model.init_args.network.init_args.dropout=[0.0,0.0]",
-    "--model.init_args.representation.init_args.loss=lightning_modules.losses.BinaryCrossEntropy",
+    "--model.init_args.representation.init_args.loss=karyon.losses.BinaryCrossEntropy",
     "--test_after_fit=false",
     "--trainer.gradient_clip_val=0.5",
     "--trainer.max_epochs=4",
@@ -43,11 +43,13 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_have_one_folder_and_one_run_of_wandb(two: Path) -> None:
     assert (version(two) / "config.yaml").exists()
     assert len(list((two / "runs" / "wandb").glob("offline-run-*"))) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_speak_with_one_voice_that_reads_well_in_a_file(two: Path) -> None:
     said = (two / "log").read_text()
     assert "\r" not in said
@@ -58,6 +60,7 @@ def test_two_processes_speak_with_one_voice_that_reads_well_in_a_file(two: Path)
     assert not [line for line in lines if "Traceback" in line or "sync_dist" in line]
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(two: Path) -> None:
     """Three images are validated on, five are tested on: one of each is handed to both processes."""
     codes = exit_codes([start(two, "validate", *SMALL, log="validate"), start(two, "test", *SMALL, log="test")])
@@ -89,25 +92,12 @@ def assert_learned_the_same(first: Path, second: Path) -> None:
             assert one[key] == pytest.approx(other[key], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_with_twice_the_batch_does(plain: dict[str, Path]) -> None:
     assert_learned_the_same(plain["one"], plain["ddp"])
 
 
-@pytest.mark.parametrize("config", SEVERAL_PROCESSES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_config_for_several_processes_learns_what_ddp_does(
-    config: Path, plain: dict[str, Path], tmp_path: Path
-) -> None:
-    """Every such YAML, here on CPUs; one whose processes began with different weights would end with others."""
-    small_parts = ["--trainer.strategy.init_args.min_parameters=500"] if config.stem == "fsdp" else []
-    args = [*PLAIN, "--config", config, "--trainer.devices=2", *small_parts]
-    assert exit_codes(start_ranks(tmp_path, "fit", *args, "--trainer.max_epochs=2")) == [0, 0]
-    assert exit_codes(start_ranks(tmp_path, "fit", *args, "--ckpt_path=last", log="resumed")) == [0, 0]
-    whole, resumed = last(plain["ddp"])["state_dict"], last(tmp_path)["state_dict"]
-    assert whole.keys() == resumed.keys()
-    for name, weights in whole.items():
-        torch.testing.assert_close(weights, resumed[name], atol=1e-5, rtol=1e-4)
-
-
+@pytest.mark.slow
 def test_a_killed_run_of_two_processes_goes_on_in_its_folder_and_ends_with_the_same_weights(
     plain: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -124,6 +114,7 @@ def test_a_killed_run_of_two_processes_goes_on_in_its_folder_and_ends_with_the_s
         assert torch.equal(weights, last(tmp_path)["state_dict"][name]), name
 
 
+@pytest.mark.slow
 def test_what_stops_one_of_two_processes_is_said_once(tmp_path: Path) -> None:
     """The first alone looks for the data."""
     nowhere = ["--data=datamodules.dsb2018.DSB2018DataModule", "--data.init_args.root=nowhere"]

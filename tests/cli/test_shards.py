@@ -1,7 +1,6 @@
 """A folder of images segmented by jobs side by side gives what one job gives, whatever happens to some of them."""
 
 import csv
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,10 +8,10 @@ import numpy as np
 import pytest
 import tifffile
 from bundles import write_bundle
+from small_runs import Run
 
-from cli.shards import Shard
+from karyon.commands.shards import Shard
 
-Run = Callable[..., int]
 FORMATS = ("--formats", "labels", "objects", "run_lengths", "coco")
 
 

@@ -7,54 +7,43 @@ import pytest
 import torch
 import yaml
 from config_files import ROOT
-from small_runs import SMALL
+from small_runs import SMALL, Run, Small
 
-from lightning_modules.trained import checkpoint_weights
+from lightning_modules.trained_runs import checkpoint_weights
 
-Run = Callable[..., int]
-Small = Callable[[Path], list[object]]
-
-FIRST = Path("runs/first/version_0/checkpoints/best.ckpt")
+FIRST = Path("runs/quickstart/version_0/checkpoints/best.ckpt")
 SECOND = Path("runs/second/version_0/checkpoints/last.ckpt")
 # Nothing is learned: what the training ends with is what it began with.
 STILL = ["--name", "second", "--model.init_args.optimizer.init_args.lr", "0", "--trainer.max_epochs", 1]
-
-
-@pytest.fixture
-def first(run: Run) -> Path:
-    assert run("fit", *SMALL, "--name", "first", "--trainer.max_epochs", 1, "--test_after_fit", "false") == 0
-    return FIRST
 
 
 def parameters(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in checkpoint_weights(checkpoint).items() if name.endswith(("weight", "bias"))}
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "bundle"])
+@pytest.mark.parametrize("source", [FIRST, Path("bundle")], ids=["checkpoint", "bundle"])
 def test_weights_are_those_of_another_model(
-    kind: str, run: Run, first: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = first
-    if kind == "bundle":
-        source = Path("bundle")
-        assert run("export", first, "--out", source) == 0
-    assert run("fit", *SMALL, *STILL, "--test_after_fit", "false", "--start_from", source) == 0
+    if source != FIRST:
+        assert run("export", FIRST, "--out", source) == 0
+    assert run("fit", *trained, *STILL, "--start_from", source) == 0
     assert f"Starting from {source}." in capsys.readouterr().out
-    torch.testing.assert_close(parameters(SECOND), parameters(first), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(parameters(SECOND), parameters(FIRST), rtol=1e-3, atol=1e-4)
     # Its own config is still all that a later command needs, even if the other model is gone.
-    first.unlink()
+    FIRST.unlink()
     assert run("validate", "--config", SECOND.parents[1] / "config.yaml") == 0
     assert "Starting from" not in capsys.readouterr().out
 
 
-def test_a_run_that_goes_on_goes_on_from_its_own(run: Run, first: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    start = [*SMALL, "--name", "second", "--test_after_fit", "false", "--start_from", first, "--ckpt_path", "last"]
-    assert run("fit", *start, "--trainer.max_epochs", 1) == 0
-    assert "Starting from" in capsys.readouterr().out
-    assert run("fit", *start, "--trainer.max_epochs", 2) == 0
+def test_a_run_that_goes_on_goes_on_from_its_own(
+    run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", *trained, "--start_from", "nuclei", "--ckpt_path", "last", "--trainer.max_epochs", 2) == 0
     assert "Starting from" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_nothing_is_downloaded_to_be_overwritten(run: Run, small: Small) -> None:
     config = ROOT / "configs" / "finetune.yaml"
     network = "model.init_args.network.init_args.pretrained"
@@ -72,9 +61,6 @@ def test_nothing_is_downloaded_to_be_overwritten(run: Run, small: Small) -> None
         ("none.ckpt", "There is no checkpoint none.ckpt"),
     ],
 )
-def test_what_cannot_be_started_from_is_one_sentence(
-    run: Run, capsys: pytest.CaptureFixture[str], source: str, said: str
-) -> None:
-    assert run("fit", *SMALL, "--start_from", source) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert said in line and not list(Path("runs").glob("*/version_*"))
+def test_what_cannot_be_started_from_is_one_sentence(refusal: Callable[..., str], source: str, said: str) -> None:
+    assert said in refusal("fit", *SMALL, "--start_from", source)
+    assert not list(Path("runs").glob("*/version_*"))

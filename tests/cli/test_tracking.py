@@ -7,30 +7,28 @@ import struct
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import wandb
 import yaml
-from config_files import ROOT
+from config_files import QUICKSTART, ROOT
+from small_runs import Run, Small
 from tensorboardX.proto.event_pb2 import Event
 from wandb_server import Server, wandb_server
 
 from lightning_modules.wandb_logger import RunLogger
 
-Run = Callable[..., int]
-Small = Callable[[Path], list[object]]
 Figures = dict[str, dict[int, float]]
 
-QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 WANDB = {
     "class_path": "lightning_modules.wandb_logger.RunLogger",
     "init_args": {"project": "karyon", "save_dir": "runs", "log_model": True},
 }
 TENSORBOARD = {
-    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+    "class_path": "lightning_modules.tensorboard_logger.BoardLogger",
     "init_args": {"save_dir": "runs", "name": "tensorboard"},
 }
 
@@ -72,7 +70,12 @@ def events(folder: Path) -> Iterator[Event]:
             position += length + 16
 
 
-def test_nothing_is_missing_in_any_logger(run: Run, small: Small, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_nothing_is_missing_in_any_logger(
+    run: Run, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All event files begin in one second, as those of a training and its test can do.
+    monkeypatch.setattr("tensorboardX.event_file_writer.time", SimpleNamespace(time=lambda: 1e9))
     loggers = ["--trainer.logger", json.dumps([WANDB, TENSORBOARD]), "--samples.every_n_epochs", 1]
     assert run("fit", *small(QUICKSTART), *loggers, "--trainer.max_epochs", 2, "--trainer.log_every_n_steps", 1) == 0
     folder = tmp_path / "runs" / "quickstart" / "version_0"
@@ -142,6 +145,7 @@ def check_wandb(server: Server, folder: Path, written: Figures, names: set[str])
     assert server.files[f"{model['artifactCollectionName']}/model.ckpt"] == best
 
 
+@pytest.mark.slow
 def test_one_training_is_one_run_of_wandb(run: Run, small: Small, tmp_path: Path) -> None:
     config, path, *rest = small(QUICKSTART)
     args = [config, path, "--config", ROOT / "configs" / "logging" / "wandb.yaml", *rest, "--test_after_fit", "false"]

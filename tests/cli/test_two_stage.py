@@ -2,9 +2,7 @@
 
 import csv
 import json
-import logging
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,32 +11,30 @@ import tifffile
 import torch
 import yaml
 from config_files import COMPOSED, ROOT
+from small_runs import Run, Small
 
-from cli.__main__ import main
-from cli.results_page import page
-from cli.results_records import read_references, read_run
+from cli.records import read_run
+from cli.references import read_references
+from results.page import page
 
-Run = Callable[..., int]
-Small = Callable[[Path], list[object]]
+pytestmark = pytest.mark.slow
 
 DETECTOR, CROPS, TWO_STAGE = (
     ROOT / "configs" / "reference" / f"r1-{name}.yaml" for name in ("detector", "crop-segmenter", "two-stage")
 )
 SMALL_CHAIN = [ROOT / "configs" / "dsb2018" / f"{name}.yaml" for name in ("detector", "crop-segmenter", "two-stage")]
+Typed = Callable[..., str]
 FOLDER = Path("runs/r1-two-stage")
-PERCENTILES = ["--data.init_args.normalization", "datamodules.transforms.PercentileNormalize"]
+PERCENTILES = ["--data.init_args.normalization", "karyon.preprocessing.PercentileNormalize"]
 
 
 @pytest.fixture(scope="module")
-def runs(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(small: Small, typed: Typed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of runs in which both stages have been trained for a step or two; not to be changed."""
     folder = tmp_path_factory.mktemp("stages")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(logging, "raiseExceptions", False)
-        for args in (small(DETECTOR), small(CROPS), [*small(DETECTOR), *PERCENTILES, "--name", "other"]):
-            patch.setattr(sys, "argv", ["cli", "fit", *map(str, args), "--runs_dir", str(folder)])
-            assert main() == 0
-    return folder
+    other = [*small(DETECTOR), *PERCENTILES, "--name", "other"]
+    typed(folder, *(["fit", *args] for args in (small(DETECTOR), small(CROPS), other)))
+    return folder / "runs"
 
 
 @pytest.fixture
@@ -50,9 +46,9 @@ def stages(run: Run, small: Small, runs: Path) -> list[object]:
 
 def test_the_chain_is_tuned_validated_tested_and_predicts(run: Run, stages: list[object]) -> None:
     # Hardly trained, it is sure of nothing.
-    unsure = ["--model.init_args.decoder.init_args.score_threshold", 0.05]
+    unsure = ["--model.init_args.postprocessing.init_args.score_threshold", 0.05]
     assert run("tune", *stages, *unsure, "--metric", "iou") == 0
-    tuned = json.loads((FOLDER / "knobs.json").read_text())
+    tuned = json.loads((FOLDER / "parameters.json").read_text())
     assert tuned["after"] >= tuned["before"] > 0
 
     assert run("validate", *stages) == 0
@@ -68,7 +64,7 @@ def test_the_chain_is_tuned_validated_tested_and_predicts(run: Run, stages: list
     }
     used = yaml.safe_load((FOLDER / "test" / "config.yaml").read_text())["model"]["init_args"]
     assert used["detector_checkpoint"] == "runs/r1-detector/version_0/checkpoints/best.ckpt"
-    assert used["decoder"]["init_args"] == tuned["knobs"]
+    assert used["postprocessing"]["init_args"] == tuned["parameters"]
 
     assert run("predict", *stages) == 0
     with (FOLDER / "predict" / "counts.csv").open(newline="") as file:
@@ -80,7 +76,9 @@ def test_the_chain_is_tuned_validated_tested_and_predicts(run: Run, stages: list
     assert (FOLDER / "predict" / "figure.png").stat().st_size > 0
 
 
-def test_knobs_hold_for_both_checkpoints(run: Run, stages: list[object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_parameters_are_those_of_both_checkpoints(
+    run: Run, stages: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("tune", *stages, "--metric", "iou") == 0
     newer = Path("runs/r1-crop-segmenter/version_1")
     shutil.copytree(newer.with_name("version_0"), newer)
@@ -135,25 +133,16 @@ def test_every_composed_config_is_one_of_these() -> None:
     assert sorted([TWO_STAGE, SMALL_CHAIN[-1]]) == sorted(COMPOSED)
 
 
-def test_what_is_missing_or_does_not_fit_is_one_sentence(
-    run: Run, small: Small, runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_missing_or_does_not_fit_is_one_sentence(refusal: Callable[..., str], small: Small, runs: Path) -> None:
     args = small(TWO_STAGE)
-
-    def refused(*command: object) -> str:
-        capsys.readouterr()
-        assert run(*command) == 2
-        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-        return line
-
-    assert "There is no checkpoint in runs/r1-detector: train that stage first" in refused("test", *args)
-    assert "train those, then tune and test it" in refused("fit", *args)
+    assert "There is no checkpoint in runs/r1-detector: train that stage first" in refusal("test", *args)
+    assert "train those, then tune and test it" in refusal("fit", *args)
     shutil.copytree(runs, "runs")
     detector, segmenter = (f"--model.init_args.{stage}_checkpoint" for stage in ("detector", "segmenter"))
-    assert "There is no checkpoint in runs/nothing" in refused("predict", *args, segmenter, "runs/nothing")
-    assert "has no checkpoint of its own" in refused("test", *args, "--ckpt_path", "last")
-    assert "holds a Detector: name one of a CropSegmenter" in refused("test", *args, segmenter, "runs/r1-detector")
-    assert "ScaleToUnit() with 3 channels" in refused("test", *args, *PERCENTILES)
-    assert "train both on the same" in refused("test", *args, detector, "runs/other")
+    assert "There is no checkpoint in runs/nothing" in refusal("predict", *args, segmenter, "runs/nothing")
+    assert "has no checkpoint of its own" in refusal("test", *args, "--ckpt_path", "last")
+    assert "holds a Detector: name one of a CropSegmenter" in refusal("test", *args, segmenter, "runs/r1-detector")
+    assert "ScaleToUnit() with 3 channels" in refusal("test", *args, *PERCENTILES)
+    assert "train both on the same" in refusal("test", *args, detector, "runs/other")
     Path("runs/other/version_0/config.yaml").unlink()
-    assert "config.yaml is no readable config of a run" in refused("test", *args, detector, "runs/other")
+    assert "config.yaml is not a readable config of a run" in refusal("test", *args, detector, "runs/other")

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 from config_files import ROOT
 from wandb_server import wandb_server
+
+pytestmark = pytest.mark.slow
 
 Small = Callable[[Path], list[object]]
 

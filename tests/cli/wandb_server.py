@@ -11,8 +11,6 @@ from typing import Any
 
 import yaml
 
-from cli.sweep_file import Sweep, engine
-
 PROJECT = {"id": "project", "name": "karyon", "entity": {"id": "entity", "name": "team"}}
 
 
@@ -123,8 +121,7 @@ class Server:
 
     def answer_UpsertSweep(self, told: dict[str, Any]) -> dict[str, Any]:
         self.sweep = yaml.safe_load(told["config"])
-        warnings = engine().schema_violations_from_proposed_config(self.sweep)
-        return {"upsertSweep": {"sweep": {"name": "sweep1", "project": PROJECT}, "configValidationWarnings": warnings}}
+        return {"upsertSweep": {"sweep": {"name": "sweep1", "project": PROJECT}, "configValidationWarnings": []}}
 
     def answer_SweepWithRuns(self, told: dict[str, Any]) -> dict[str, Any]:
         sweep = {"id": "sweep1", "name": "sweep1", "config": yaml.safe_dump(self.sweep), "runs": {"edges": []}}
@@ -137,8 +134,7 @@ class Server:
         """Hands out the first trial at once, and no other."""
         commands = []
         if not self.heartbeats:
-            parameters = Sweep(self.sweep).propose([]) or {}
-            args = {name: {"value": value} for name, value in parameters.items()}
+            args = {name: {"value": entry["values"][0]} for name, entry in self.sweep["parameters"].items()}
             commands = [{"type": "run", "run_id": "trial1", "program": self.sweep["program"], "args": args}]
         self.heartbeats.append(json.loads(told["runState"]))
         return {"agentHeartbeat": {"agent": {"id": "agent1"}, "commands": json.dumps(commands)}}

@@ -39,9 +39,13 @@ def write(folder: Path, *names: str, **changed: np.ndarray) -> Path:
     return folder
 
 
-def module(root: Path, **kwargs: Any) -> ISBI2012DataModule:
-    arguments = {"manifest": None, "num_workers": 0, "blocks": 4, "fold": 3, **kwargs}
-    return ISBI2012DataModule(root=root, cache_dir=arguments.pop("cache_dir", root / "cache"), **arguments)
+def module(root: Path, stages: str = "", **kwargs: Any) -> ISBI2012DataModule:
+    """A data module of small stacks, set up for some stages."""
+    arguments = {"manifest": None, "num_workers": 0, "blocks": 4, "fold": 3, "cache_dir": root / "cache", **kwargs}
+    data = ISBI2012DataModule(root=root, **arguments)
+    for stage in stages.split():
+        data.setup(stage)
+    return data
 
 
 def names(data: ISBI2012DataModule, part: str) -> list[str]:

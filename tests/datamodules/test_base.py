@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.base import Item, LabelImageDataModule
-from datamodules.sample import Batch, DataError
-from datamodules.transforms import PercentileNormalize
+from datamodules.base import LabelImageDataModule
+from karyon.batch import Batch
+from karyon.errors import DataError
+from karyon.layouts.protocol import Item
+from karyon.preprocessing import PercentileNormalize
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 6
@@ -41,7 +43,7 @@ def datamodule(
         # Before its first batch.
         loop = SimpleNamespace(batch_idx=-1)
         told = {"global_rank": rank, "world_size": processes, "current_epoch": 0, "num_training_batches": IMAGES}
-        data.trainer = SimpleNamespace(fit_loop=loop, **told)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(fit_loop=loop, **told)
     return data
 
 
@@ -113,13 +115,15 @@ def test_the_length_of_an_epoch_is_of_training_alone() -> None:
     data = datamodule(samples_per_epoch=50, num_workers=0)
     for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
         assert len(loader) == IMAGES
-    assert len(data.train_dataloader()) == 50 and len(datamodule().train_dataloader()) == IMAGES
+    assert len(data.train_dataloader()) == 50
+    for options in ({}, {"balance": 1.0}):
+        assert len(datamodule(num_workers=0, **options).train_dataloader()) == IMAGES
 
 
-def test_balance_keeps_the_length_of_an_epoch_and_its_range() -> None:
-    assert len(datamodule(balance=1.0, num_workers=0).train_dataloader()) == IMAGES
-    with pytest.raises(ValueError, match="balance is 2"):
-        datamodule(balance=2)
+@pytest.mark.parametrize(("option", "sentence"), [({"balance": 2}, "balance is 2"), ({"channels": 2}, "channels is 2")])
+def test_options_out_of_range_are_refused(option: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=f"{sentence}: expected"):
+        LabelImageDataModule(**option)
 
 
 def test_a_last_training_takes_the_validation_images_too_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -135,11 +139,11 @@ def test_only_evaluation_carries_originals_and_only_training_is_augmented() -> N
     data = datamodule(num_workers=0)
     trained: Batch = next(iter(data.train_dataloader()))
     assert trained.sources == [None] and trained.truths == [None]
-    assert trained.labels is not None and int(trained.labels.max()) == 1
+    assert int(trained.labels.max()) == 1
     for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
         batch: Batch = next(iter(loader))
         assert batch.sources[0] is not None and batch.truths[0] is not None
-        assert torch.allclose(batch.image, torch.tensor(128 / 255)) and batch.kinds == ["fluorescence"]
+        assert torch.allclose(batch.image, torch.tensor(128 / 255)) and batch.image_types == ["fluorescence"]
 
 
 def test_batches_have_the_sizes_channels_and_values_asked_for() -> None:
@@ -151,26 +155,18 @@ def test_batches_have_the_sizes_channels_and_values_asked_for() -> None:
     assert [len(batch) for batch in data.val_dataloader()] == [3, 3]
     batch: Batch = next(iter(data.val_dataloader()))
     assert batch.image.shape == (3, 1, 8, 12) and batch.sizes == [(16, 16)] * 3
-    assert data.preparation.normalization is data.train_preparation.normalization is normalization
+    assert data.preparation.preprocessing is data.train_preparation.preprocessing is data.preprocessing
+    assert data.preprocessing.normalization is normalization
     assert datamodule(image_size=8).preparation.image_size == (8, 8)
 
 
-def test_slivers_are_dropped_in_training_alone() -> None:
+def test_slivers_are_dropped_in_training_alone_and_only_where_it_augments() -> None:
     data = datamodule(min_area=17, num_workers=0)
     assert int(next(iter(data.train_dataloader())).labels.max()) == 0
     assert int(next(iter(data.val_dataloader())).labels.max()) == 1
-
-
-def test_without_augmentations_training_images_are_as_they_are() -> None:
-    data = datamodule(augmentations=None, num_workers=0, min_area=17)
-    batch: Batch = next(iter(data.train_dataloader()))
+    batch: Batch = next(iter(datamodule(augmentations=None, num_workers=0, min_area=17).train_dataloader()))
     assert torch.allclose(batch.image, torch.tensor(128 / 255))
-    assert batch.labels is not None and int(batch.labels.max()) == 1
-
-
-def test_two_channels_are_refused() -> None:
-    with pytest.raises(ValueError, match="channels is 2: expected 1 or 3"):
-        LabelImageDataModule(channels=2)
+    assert int(batch.labels.max()) == 1
 
 
 def test_an_empty_part_is_refused(refused: Callable[..., Any]) -> None:
@@ -180,11 +176,10 @@ def test_an_empty_part_is_refused(refused: Callable[..., Any]) -> None:
         data.val_dataloader()
 
 
-def unreadable() -> tuple[np.ndarray, np.ndarray]:
-    raise DataError("a.png is empty: copy it again.")
-
-
 def test_the_sentence_of_a_worker_is_the_last_line_of_its_error() -> None:
+    def unreadable() -> None:
+        raise DataError("a.png is empty: copy it again.")
+
     with pytest.raises(DataError) as caught:
         next(iter(datamodule(read=unreadable, num_workers=1).train_dataloader()))
     assert str(caught.value).strip().splitlines()[-1].endswith("a.png is empty: copy it again.")

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from datamodules.dsb2018 import MANIFEST, DSB2018DataModule
-from datamodules.reading import pixel_digest
-from datamodules.sample import relabel
-from datamodules.sources import Corrections
+from karyon.io.reading import pixel_digest
+from karyon.labels import relabel
+from karyon.layouts.dsb2018_annotation import Corrections
 
 
 @pytest.fixture
@@ -56,9 +56,7 @@ def test_corrected_labels_replace_the_masks_and_removed_images_are_gone(correcte
     (record,) = (record for record in cache.records if record.name == first)
     labels = relabel(cache.read_labels(record))
     assert labels.max() == 1 and np.argwhere(labels).min(0).tolist() == [4, 4] and (labels > 0).sum() == 25
-
-
-def test_validation_follows_the_annotation_and_the_test_does_not(corrected: Path, tmp_path: Path) -> None:
+    # Validation follows the annotation, the test does not.
     data = module(corrected, tmp_path / "cache")
     data.setup("fit")
     data.setup("test")
@@ -79,17 +77,14 @@ def test_without_corrections_the_sentence_says_what_to_do(archives: Path, tmp_pa
         module(archives, tmp_path / "cache").train_cache()
 
 
-@pytest.mark.parametrize("change", ["unknown", "size", "float"])
+@pytest.mark.parametrize("change", ["unknown", "size", "colour"])
 def test_corrections_that_do_not_fit_are_refused(
     corrected: Path, tmp_path: Path, refused: Callable, change: str
 ) -> None:
     first = names(corrected)[0]
     height, width = image_size(corrected, first)
-    labels = {
-        "unknown": np.zeros((height, width), np.uint16),
-        "size": np.zeros((height + 1, width), np.uint16),
-        "float": np.zeros((height, width, 3), np.uint8),
-    }[change]
+    shapes = {"unknown": (height, width), "size": (height + 1, width), "colour": (height, width, 3)}
+    labels = np.zeros(shapes[change], np.uint8)
     name = "stranger" if change == "unknown" else first
     with zipfile.ZipFile(corrected / "stage1_train_corrections.zip", "w") as archive:
         archive.writestr(f"{name}.png", cv2.imencode(".png", labels)[1].tobytes())

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.base import Item, LabelImageDataModule
+from datamodules.base import LabelImageDataModule
 from datamodules.crops import CropDataModule, DecodedImage, cut, decode
 from datamodules.dsb2018 import DSB2018DataModule
-from datamodules.sample import collate
-from datamodules.transforms import PercentileNormalize, ScaleToUnit
+from karyon.layouts.protocol import Item
+from karyon.preprocessing import PercentileNormalize, ScaleToUnit
 
 Refused = Callable[..., object]
 
@@ -37,12 +37,12 @@ def test_a_crop_holds_its_nucleus_alone_and_the_margin_around_it() -> None:
     data = CropDataModule(Squares(channels=1), crop_size=12, margin=0.25, num_workers=0)
     data.setup("test")
     first, second = data.test_dataloader().dataset
-    assert (first.name, second.name, first.kind) == ("test#1", "test#2", "square")
+    assert (first.name, second.name, first.image_type) == ("test#1", "test#2", "square")
     # 8 px and a margin of 2 px on each side are the size of the crop: nothing is resampled.
     np.testing.assert_array_equal(first.labels, labels[2:14, 1:13] == 5)
     np.testing.assert_array_equal(first.truth, first.labels)
     np.testing.assert_allclose(first.image[0], pixels[2:14, 1:13] / 65535, atol=2**-11)
-    assert second.size == (12, 6) and second.image.shape == (1, 12, 12)
+    assert first.size == (12, 12) and second.size == (12, 6) and second.image.shape == (1, 12, 12)
     assert torch.equal(second.labels[:, ::2], torch.from_numpy((labels[2:14, 10:16] == 9).astype(int)))
 
 
@@ -139,14 +139,6 @@ def test_what_cannot_be_cut_is_refused(refused: Refused) -> None:
     bad = Item("dark", "", lambda: (np.full((4, 4), 7.0), np.ones((4, 4), np.int32)))
     with refused("dark", "outside [0, 1]"):
         decode(bad, ScaleToUnit())
-
-
-def test_crops_make_a_batch_like_any_sample() -> None:
-    data = CropDataModule(Squares(), crop_size=10, num_workers=0)
-    data.setup("validate")
-    batch = collate(list(data.val_dataloader().dataset))
-    assert batch.image.shape == (2, 3, 10, 10)
-    assert batch.sizes == [(12, 12), (12, 6)]
 
 
 @given(st.tuples(*[st.integers(-12, 22)] * 2), st.tuples(*[st.integers(1, 15)] * 2))

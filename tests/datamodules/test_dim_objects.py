@@ -4,7 +4,7 @@ import albumentations
 import numpy as np
 import pytest
 
-from datamodules.dim_objects import REACH, DimObjects
+from datamodules.augmentation.dim_objects import REACH, DimObjects
 
 # Albumentations warns of arguments that it does not know.
 pytestmark = pytest.mark.filterwarnings("error")

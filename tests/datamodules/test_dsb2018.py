@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,13 +15,18 @@ from datamodules import dsb2018
 from datamodules.cache import Cache
 from datamodules.content import read_content_manifest
 from datamodules.dsb2018 import MANIFEST, DSB2018DataModule
-from datamodules.sample import encode_objects
-from datamodules.sources import SolutionTable
+from karyon.labels import encode_objects
+from karyon.layouts.dsb2018_annotation import SolutionTable
+
+TYPES = ("fluorescence", "brightfield", "purple-on-purple", "purple-on-white")
 
 
-def module(root: Path, cache_dir: Path, **kwargs: object) -> DSB2018DataModule:
-    arguments: dict[str, object] = {"manifest": None, "num_workers": 0, **kwargs}
-    return DSB2018DataModule(root=root, cache_dir=cache_dir, **arguments)  # type: ignore[arg-type]
+def module(root: Path, cache_dir: Path, stages: str = "", **kwargs: Any) -> DSB2018DataModule:
+    """A data module, set up for some stages."""
+    data = DSB2018DataModule(root=root, cache_dir=cache_dir, **{"manifest": None, "num_workers": 0, **kwargs})
+    for stage in stages.split():
+        data.setup(stage)
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +42,13 @@ def manifest(archives: Path, cache_dir: Path, tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.mktemp("manifest") / "manifest.csv"
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["archive", "name", "height", "width", "kind", "objects", "image_sha256", "labels_sha256"])
+        rows.writerow(["archive", "name", "height", "width", "image_type", "objects", "image_sha256", "labels_sha256"])
         data = module(archives, cache_dir)
         for archive, cache in (("stage1_train", data.train_cache()), ("stage1_test", data.test_cache())):
             for r in cache.records:
-                rows.writerow([archive, r.name, r.height, r.width, r.kind, r.objects, r.image_sha256, r.labels_sha256])
+                rows.writerow(
+                    [archive, r.name, r.height, r.width, r.image_type, r.objects, r.image_sha256, r.labels_sha256]
+                )
     return path
 
 
@@ -62,7 +70,7 @@ def test_the_cache_holds_the_images_and_each_mask_file(layout: Path, cache_dir: 
         folder = layout / "stage1_train" / record.name
         image = cv2.imread(str(folder / "images" / f"{record.name}.png"))
         read = cache.read_image(record)
-        assert image is not None and np.array_equal(np.dstack([read] * 3) if read.ndim == 2 else read, image[..., ::-1])
+        assert np.array_equal(np.dstack([read] * 3) if read.ndim == 2 else read, image[..., ::-1])
         labels = cache.read_labels(record)
         masks = sorted((folder / "masks").iterdir())
         assert labels.max() == len(masks) == record.objects
@@ -106,93 +114,72 @@ def test_a_changed_annotation_of_own_test_images_is_not_taken_from_an_old_cache(
 
 
 def test_setup_serves_every_stage(archives: Path, cache_dir: Path) -> None:
-    data = module(archives, cache_dir, batch_size=2, image_size=32)
-    data.setup("fit")
+    data = module(archives, cache_dir, batch_size=2, image_size=32, stages="fit")
     assert sorted(path.name for path in (cache_dir / "splits").iterdir())
     names = [name for batch in data.train_dataloader() for name in batch.names]
     held_out = [name for batch in data.val_dataloader() for name in batch.names]
     assert len(names) == 9 and len(held_out) == 3 and not set(names) & set(held_out)
     data.setup("test")
     for batch in data.test_dataloader():
-        assert batch.image.shape == (1, 3, 32, 32) and batch.kinds[0] in ("fluorescence", "brightfield", *PURPLE)
-        assert batch.truths[0] is not None and batch.truths[0].shape == batch.sizes[0] and batch.truths[0].max() > 0
-
-
-PURPLE = ("purple-on-purple", "purple-on-white")
+        assert batch.image.shape == (1, 3, 32, 32) and batch.image_types[0] in TYPES
+        assert batch.truths[0].shape == batch.sizes[0] and batch.truths[0].max() > 0
 
 
 # --- the split
 
 
 def test_the_split_is_written_once_and_read_back(archives: Path, cache_dir: Path, tmp_path: Path) -> None:
+    def split(**options: object) -> dict[str, set[str]]:
+        data = module(archives, cache, val_fraction=0.25, split_seed=7, **options, stages="fit")
+        return {part: {item.name for item in data.items[part]} for part in ("train", "val")}
+
     cache = shutil.copytree(cache_dir, tmp_path / "cache")
-    data = module(archives, cache, val_fraction=0.25, split_seed=7)
-    data.setup("fit")
+    first = split()
     (path,) = [path for path in (cache / "splits").iterdir() if "seed7" in path.name]
     content = json.loads(path.read_text())
-    digests = {record.name: record.image_sha256 for record in data.train_cache().records}
+    digests = {record.name: record.image_sha256 for record in module(archives, cache).train_cache().records}
     assert content["parts"]["val"] | content["parts"]["train"] == digests
     # What the file says counts: an image taken out of it by hand stays out.
     dropped = content["parts"]["train"].popitem()[0]
     path.write_text(json.dumps(content))
-    stamp = path.stat().st_mtime_ns
-    again = module(archives, cache, val_fraction=0.25, split_seed=7)
-    again.setup("fit")
-    assert {item.name for item in again.items["train"]} == {item.name for item in data.items["train"]} - {dropped}
-    assert path.stat().st_mtime_ns == stamp
-    elsewhere = module(archives, cache_dir, split_manifest=path)
-    elsewhere.setup("fit")
-    assert elsewhere.items["val"] and [i.name for i in elsewhere.items["val"]] == [i.name for i in again.items["val"]]
+    expected = {"train": first["train"] - {dropped}, "val": first["val"]}
+    assert split() == split(split_manifest=path) == expected and json.loads(path.read_text()) == content
 
 
 def test_a_share_of_some_types_is_tested_on_in_place_of_the_test_set(archives: Path, cache_dir: Path) -> None:
-    options = {"kinds": ["fluorescence"], "val_fraction": 0.25, "test_fraction": 0.25}
-    data = module(archives, cache_dir, **options)
-    data.setup("fit")
-    data.setup("test")
+    options = {"image_types": ["fluorescence"], "val_fraction": 0.25, "test_fraction": 0.25}
+    data = module(archives, cache_dir, **options, stages="fit test")
     records = {record.name: record for record in data.train_cache().records}
     parts = [{item.name for item in data.items[part]} for part in ("train", "val", "test")]
     assert all(parts) and sum(map(len, parts)) == len(set().union(*parts))
-    assert set().union(*parts) == {name for name, record in records.items() if record.kind == "fluorescence"}
-    again = module(archives, cache_dir, **options)
-    again.setup("test")
+    assert set().union(*parts) == {name for name, record in records.items() if record.image_type == "fluorescence"}
+    again = module(archives, cache_dir, **options, stages="test")
     assert [item.name for item in again.items["test"]] == [item.name for item in data.items["test"]]
     item = again.items["test"][0]
     assert np.array_equal(item.read()[0], data.train_cache().read_image(records[item.name]))
     # Without a share held out, the test set is tested on.
-    usual = module(archives, cache_dir)
-    usual.setup("test")
+    usual = module(archives, cache_dir, stages="test")
     assert {item.name for item in usual.items["test"]} == {record.name for record in usual.test_cache().records}
 
 
 def test_whole_types_are_validated_on_and_none_of_them_trained_on(archives: Path, cache_dir: Path) -> None:
-    data = module(archives, cache_dir, val_kinds=["fluorescence"])
-    data.setup("fit")
-    train, val = ({item.kind for item in data.items[part]} for part in ("train", "val"))
+    data = module(archives, cache_dir, val_image_types=["fluorescence"], stages="fit")
+    train, val = ({item.image_type for item in data.items[part]} for part in ("train", "val"))
     assert val == {"fluorescence"} and train and not train & val
     records = data.train_cache().records
-    assert len(data.items["val"]) == sum(record.kind == "fluorescence" for record in records)
+    assert len(data.items["val"]) == sum(record.image_type == "fluorescence" for record in records)
     assert len(data.items["train"]) + len(data.items["val"]) == len(records)
 
 
 def test_unknown_types_and_contradictions_are_refused(archives: Path, cache_dir: Path, refused: Callable) -> None:
     with refused("No image is of the type phase", "name some of ", "fluorescence"):
-        module(archives, cache_dir, kinds=["phase"]).setup("fit")
+        module(archives, cache_dir, image_types=["phase"]).setup("fit")
     with pytest.raises(ValueError, match="do not go together"):
-        module(archives, cache_dir, val_kinds=["fluorescence"], test_fraction=0.1)
+        module(archives, cache_dir, val_image_types=["fluorescence"], test_fraction=0.1)
 
 
-def test_a_split_of_other_pixels_is_refused(archives: Path, cache_dir: Path, tmp_path: Path, refused: Callable) -> None:
-    data = module(archives, cache_dir)
-    data.setup("fit")
-    content = json.loads(next((cache_dir / "splits").iterdir()).read_text())
-    name = next(iter(content["parts"]["val"]))
-    for change, sentence in (({name: "0" * 64}, "other pixels"), ({"unknown": "0" * 64}, "not in the data")):
-        changed = {"parts": {**content["parts"], "val": change}}
-        (tmp_path / "split.json").write_text(json.dumps(changed))
-        with refused(tmp_path / "split.json", next(iter(change)), sentence):
-            module(archives, cache_dir, split_manifest=tmp_path / "split.json").setup("fit")
-    (tmp_path / "split.json").write_text(json.dumps({"parts": {"all": content["parts"]["train"]}}))
+def test_a_split_of_other_parts_is_refused(archives: Path, cache_dir: Path, tmp_path: Path, refused: Callable) -> None:
+    (tmp_path / "split.json").write_text(json.dumps({"parts": {"all": {}}}))
     with refused(tmp_path / "split.json", "needs train and val"):
         module(archives, cache_dir, split_manifest=tmp_path / "split.json").setup("fit")
 
@@ -219,34 +206,25 @@ def change_pixel(path: Path) -> None:
     path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
-def lose_mask(path: Path) -> None:
-    next((path.parents[1] / "masks").iterdir()).unlink()
-
-
-def lose_image(path: Path) -> None:
-    shutil.rmtree(path.parents[1])
-
-
-def add_image(path: Path) -> None:
-    shutil.copytree(path.parents[1], path.parents[2] / "added")
-
-
-def cut_short(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:200])
+DIFFER = ("{name}", "differ from the published ones", "manifest: null")
 
 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (change_pixel, ("{name}", "pixels", "differ from the published ones", "download", "manifest: null")),
-        (lose_mask, ("{name}", "nuclei", "differ from the published ones", "manifest: null")),
-        (lose_image, ("lacks 1 of 12 images", "{name}", "download the archive again")),
-        (add_image, ("1 images that are not in the manifest", "added", "manifest: null")),
-        (cut_short, ("{name}.png cannot be read", "cut short")),
+        (change_pixel, (*DIFFER, "pixels", "download")),
+        (lambda path: next(path.parents[1].glob("masks/*")).unlink(), (*DIFFER, "nuclei")),
+        (lambda path: shutil.rmtree(path.parents[1]), ("lacks 1 of 12 images", "{name}", "download the archive again")),
+        (
+            lambda path: shutil.copytree(path.parents[1], path.parents[2] / "added"),
+            ("1 images that are not in the manifest", "added", "manifest: null"),
+        ),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), ("{name}.png cannot be read", "cut short")),
     ],
+    ids=["pixel", "mask", "image lost", "image added", "cut short"],
 )
 def test_data_that_differ_from_the_manifest_are_refused(
-    damage: Callable[[Path], None],
+    damage: Callable[[Path], object],
     sentence: tuple[str, ...],
     own: Path,
     image: Path,
@@ -260,14 +238,11 @@ def test_data_that_differ_from_the_manifest_are_refused(
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"], "nothing of it is kept"
 
 
-def test_a_test_image_that_the_table_names_must_be_there(own: Path, tmp_path: Path, refused: Callable) -> None:
+def test_the_table_and_the_images_that_it_names_must_be_there(own: Path, tmp_path: Path, refused: Callable) -> None:
     lost = sorted((own / "stage1_test").iterdir())[0]
     shutil.rmtree(lost)
     with refused(own / "stage1_test", lost.name, "stage1_solution.csv"):
         module(own, tmp_path / "cache").test_cache()
-
-
-def test_a_missing_solution_table_is_named(own: Path, tmp_path: Path, refused: Callable) -> None:
     (own / "stage1_solution.csv").unlink()
     with refused(own / "stage1_solution.csv", "No such file"):
         module(own, tmp_path / "cache").test_cache()
@@ -278,7 +253,7 @@ def test_what_is_no_content_manifest_is_refused(text: str | None, tmp_path: Path
     """Most of all an empty one, which would switch the check off."""
     if text is not None:
         (tmp_path / "manifest.csv").write_bytes(text.encode("latin-1"))
-    with refused(tmp_path / "manifest.csv", "no readable content manifest"):
+    with refused(tmp_path / "manifest.csv", "not a readable content manifest"):
         read_content_manifest(tmp_path / "manifest.csv")
 
 
@@ -290,7 +265,6 @@ def test_stage_2_keeps_the_scored_images_only(own: Path, tmp_path: Path) -> None
         table = csv.DictWriter(file, rows[0].keys())
         table.writeheader()
         table.writerows({**row, "Usage": "Ignored" if row["ImageId"] == ignored else "Public"} for row in rows)
-    data = module(own, tmp_path / "cache", test_set="stage2")
-    data.setup("test")
+    data = module(own, tmp_path / "cache", test_set="stage2", stages="test")
     names = [item.name for item in data.items["test"]]
     assert len(names) == 4 and ignored not in names

@@ -10,11 +10,16 @@ import torch
 import yaml
 
 from datamodules.cache import Cache
-from datamodules.dsb2018 import MANIFEST, DSB2018DataModule
-from datamodules.reading import pixel_digest
-from datamodules.sample import encode_objects
-from lightning_modules.metrics import segmentation_metrics
+from datamodules.dsb2018 import MANIFEST, DSB2018DataModule, cached_item
+from karyon.checks.findings import duplicates, masks, sizes, torn
+from karyon.checks.image_facts import survey
+from karyon.io.reading import pixel_digest
+from karyon.labels import encode_objects
+from karyon.metrics.segmentation import segmentation_metrics
+from karyon.preprocessing import ScaleToUnit
 
+# The real cache is built, which takes minutes.
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 # Height and width, px: images; from the data set's reference page.
@@ -31,15 +36,24 @@ TRAIN_SIZES = {
 }
 
 
+# Fields of view that are both in the training and in the test set, there at another brightness; seen by eye.
+SAME_FIELDS = {
+    ("0287e7ee", "697a05c6"),
+    ("7c318172", "0a849e0e"),
+    ("9cdac287", "4be73d68"),
+    ("abbfff07", "7f4cbe0b"),
+}
+
+
 def check_facts(rows: list[tuple[str, int, int, str, int]]) -> None:
-    """Compares (archive, height, width, kind, objects) of every image with what is published."""
+    """Compares (archive, height, width, image_type, objects) of every image with what is published."""
     train, test = ([row for row in rows if row[0] == name] for name in ("stage1_train", "stage1_test"))
     assert (len(train), sum(row[4] for row in train)) == (670, 29_461)
     assert (len(test), sum(row[4] for row in test)) == (65, 4_152)
     assert Counter(row[1:3] for row in train) == TRAIN_SIZES
-    kinds = Counter(row[3] for row in train)
-    assert kinds["fluorescence"] + kinds["brightfield"] == 562 and kinds["brightfield"] == 16
-    assert kinds["purple-on-purple"] + kinds["purple-on-white"] == 108
+    image_types = Counter(row[3] for row in train)
+    assert image_types["fluorescence"] + image_types["brightfield"] == 562 and image_types["brightfield"] == 16
+    assert image_types["purple-on-purple"] + image_types["purple-on-white"] == 108
 
 
 def test_the_manifest_holds_the_published_facts() -> None:
@@ -58,7 +72,7 @@ def caches(real_dsb2018: Path, real_cache_dir: Path) -> dict[str, Cache]:
 @pytest.mark.real_data
 def test_the_data_hold_the_published_facts(caches: dict[str, Cache]) -> None:
     records = [(name, record) for name, cache in caches.items() for record in cache.records]
-    check_facts([(name, r.height, r.width, r.kind, r.objects) for name, r in records])
+    check_facts([(name, r.height, r.width, r.image_type, r.objects) for name, r in records])
     for name, cache in caches.items():
         channels = Counter(record.channels for record in cache.records)
         assert channels == ({1: 562, 3: 108} if name == "stage1_train" else {1: 53, 3: 12})
@@ -99,7 +113,7 @@ def test_the_truth_against_itself_scores_exactly_1(real_dsb2018: Path, real_cach
     metrics = segmentation_metrics("")
     for item in data.items["test"]:
         labels = torch.from_numpy(item.read()[1])
-        metrics.update(labels.clone(), labels, name=item.name, kind=item.kind)
+        metrics.update(labels.clone(), labels, name=item.name, image_type=item.image_type)
     scores = {key: float(value) for key, value in metrics.compute().items() if "/" not in key}
     counts = {key: scores.pop(key) for key in ("count_error", "count_bias", "objects_found", "objects_true")}
     assert counts == {"count_error": 0, "count_bias": 0, "objects_found": 4_152, "objects_true": 4_152}
@@ -126,11 +140,26 @@ def test_the_split_is_stratified_and_keeps_duplicates_together(real_dsb2018: Pat
     held_out = {item.name for item in data.items["val"]}
     records = data.train_cache().records
     assert len(data.items["train"]) + len(held_out) == 670
-    for kind, total in Counter(record.kind for record in records).items():
-        share = sum(record.kind == kind for record in records if record.name in held_out)
+    for image_type, total in Counter(record.image_type for record in records).items():
+        share = sum(record.image_type == image_type for record in records if record.name in held_out)
         assert abs(share - 0.2 * total) <= 1
     groups: dict[str, list[str]] = {}
     for record in records:
         groups.setdefault(record.group, []).append(record.name)
     assert max(map(len, groups.values())) > 1
     assert all(len({name in held_out for name in names}) == 1 for names in groups.values())
+
+
+@pytest.mark.real_data
+def test_four_test_images_are_training_images_too(caches: dict[str, Cache]) -> None:
+    # Half of all images; the others take the time.
+    parts = {
+        part: [cached_item(cache, record) for record in cache.records if (record.height, record.width) == (256, 256)]
+        for part, cache in caches.items()
+    }
+    images = list(survey(parts, ScaleToUnit()))
+    (leak,) = duplicates(images)
+    found = [name[:8] for name in leak.images]
+    assert set(zip(found[::2], found[1::2], strict=True)) == SAME_FIELDS
+    assert masks(images) == sizes(images) == []
+    assert all(found.severity == "hint" for found in torn(images))

@@ -28,14 +28,14 @@ def test_epochs_go_on_where_the_last_one_stopped(length: int) -> None:
 
 
 def test_an_epoch_is_a_function_of_seed_and_number() -> None:
-    kinds = ["rare"] * 2 + ["frequent"] * 5
-    sampler = TrainingSampler(kinds, 9, balance=0.5, seed=3)
+    image_types = ["rare"] * 2 + ["frequent"] * 5
+    sampler = TrainingSampler(image_types, 9, balance=0.5, seed=3)
     epochs = [list(sampler) for _ in range(4)]
-    again = TrainingSampler(kinds, 9, balance=0.5, seed=3)
+    again = TrainingSampler(image_types, 9, balance=0.5, seed=3)
     torch.rand(1)  # what else is drawn meanwhile plays no part
     again.epoch, again.start = 2, 4
     assert [list(again) for _ in range(2)] == [epochs[2][4:], epochs[3]]
-    assert list(TrainingSampler(kinds, 9, balance=0.5, seed=4)) != epochs[0]
+    assert list(TrainingSampler(image_types, 9, balance=0.5, seed=4)) != epochs[0]
     assert len({draw.seed for epoch in epochs for draw in epoch}) == 36
 
 
@@ -53,9 +53,9 @@ def test_processes_share_what_one_draws(processes: int) -> None:
 
 @pytest.mark.parametrize(("balance", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
 def test_rare_kinds_are_drawn_more_often_where_asked(balance: float, share: float) -> None:
-    kinds = ["rare"] * 2 + ["frequent"] * 18
-    drawn = Counter(indices(TrainingSampler(kinds, 8000, balance)))
+    image_types = ["rare"] * 2 + ["frequent"] * 18
+    drawn = Counter(indices(TrainingSampler(image_types, 8000, balance)))
     assert (drawn[0] + drawn[1]) / 8000 == pytest.approx(share, abs=0.02)
-    # Within a kind all are drawn equally often.
+    # Within an image type all are drawn equally often.
     assert abs(drawn[0] - drawn[1]) <= 1
     assert max(drawn[i] for i in range(2, 20)) - min(drawn[i] for i in range(2, 20)) <= 1

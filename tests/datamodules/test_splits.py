@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datamodules.reading import pixel_digest
-from datamodules.sample import DataError
-from datamodules.splits import Member, duplicate_groups, hold_kinds_out, read_manifest, split, write_manifest
+from datamodules.splits import Member, hold_image_types_out, read_manifest, split, write_manifest
+from karyon.errors import DataError
+from karyon.io.reading import pixel_digest
 
 FRACTIONS = {"val": 0.2, "test": 0.1, "train": 0.7}
 STRATA = {"fluorescence": 0.7, "purple": 0.2, "brightfield": 0.1}
@@ -55,7 +55,9 @@ def test_without_duplicates_every_share_is_right_to_the_image() -> None:
 
 
 def test_a_group_that_spans_two_types_stays_together() -> None:
-    everything = [Member(f"{i}{kind}", "", kind, f"g{i}") for i in range(20) for kind in ("grey", "colour")]
+    everything = [
+        Member(f"{i}{image_type}", "", image_type, f"g{i}") for i in range(20) for image_type in ("grey", "colour")
+    ]
     everything += [Member(f"{i}", "", "grey", f"g{i}") for i in range(20, 60)]
     parts = split(everything, {"val": 0.3, "train": 0.7}, seed=0)
     assert split(everything[::-1], {"val": 0.3, "train": 0.7}, seed=0) == parts
@@ -77,45 +79,11 @@ def test_one_more_image_moves_few_others() -> None:
 
 
 @pytest.mark.parametrize("fractions", [{"val": 0.2, "train": 0.7}, {"val": 1.2, "train": -0.2}])
-def test_fractions_that_are_no_shares_are_refused(fractions: dict[str, float]) -> None:
+def test_fractions_that_are_not_shares_are_refused_and_0_is_one(fractions: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="shares that sum to 1"):
         split(members(10), fractions, 1)
-
-
-def test_a_share_of_nothing_stays_empty() -> None:
     parts = split(members(10), {"val": 0.0, "test": 0.0, "train": 1.0}, 1)
-    assert (len(parts["val"]), len(parts["test"]), len(parts["train"])) == (0, 0, 10)
-
-
-def test_duplicates_are_found_though_saved_brighter_noisier_or_inverted_in_order() -> None:
-    rng = np.random.default_rng(0)
-    fields = rng.random((4, 16, 16))
-    thumbnails = [
-        fields[0],
-        fields[1],
-        0.5 * fields[0] + 20,
-        fields[2],
-        fields[1] + 0.02 * rng.random((16, 16)),
-        fields[3],
-    ]
-    groups = duplicate_groups(list("abcdef"), thumbnails)
-    assert groups == {"a": "a", "b": "b", "c": "a", "d": "d", "e": "b", "f": "f"}
-
-
-def test_a_chain_of_duplicates_is_one_group() -> None:
-    """a and b are each like c but not like one another; wherever c comes in the order, all three belong together."""
-    rng = np.random.default_rng(0)
-    base, drift = rng.standard_normal((2, 16, 16))
-    chain = {"a": base - 0.15 * drift, "b": base + 0.15 * drift, "c": base}
-    assert duplicate_groups(["a", "b"], [chain["a"], chain["b"]]) == {"a": "a", "b": "b"}
-    for order in ("abc", "acb", "cab"):
-        groups = duplicate_groups(list(order), [chain[name] for name in order])
-        assert set(groups.values()) == {order[0]}
-
-
-def test_images_without_contrast_are_no_duplicates_of_anything() -> None:
-    black, white = np.zeros((16, 16)), np.ones((16, 16))
-    assert duplicate_groups(["a", "b"], [black, white]) == {"a": "a", "b": "b"}
+    assert {part: len(names) for part, names in parts.items()} == {"val": 0, "test": 0, "train": 10}
 
 
 @pytest.fixture
@@ -136,33 +104,25 @@ def test_a_manifest_comes_back_and_holds_every_digest(manifest: Path) -> None:
     assert [path.name for path in manifest.parent.iterdir()] == ["seed1.json"], "no temporary file is left"
 
 
-def test_a_manifest_of_other_pixels_is_refused(manifest: Path, refused: Callable) -> None:
-    content = json.loads(manifest.read_text())
-    name = next(iter(content["parts"]["train"]))
-    content["parts"]["train"][name] = "0" * 64
-    manifest.write_text(json.dumps(content))
-    with refused(manifest, name, "other pixels", "new split"):
-        read_manifest(manifest, members(20))
-
-
-def test_a_manifest_of_other_images_is_refused(manifest: Path, refused: Callable) -> None:
+def test_a_manifest_of_other_data_is_refused(manifest: Path, refused: Callable) -> None:
     with refused(manifest, "0019", "is not in the data"):
         read_manifest(manifest, members(19))
-
-
-def test_a_manifest_with_an_image_on_both_sides_is_refused(manifest: Path, refused: Callable) -> None:
     content = json.loads(manifest.read_text())
-    name, digest = next(iter(content["parts"]["val"].items()))
-    content["parts"]["train"][name] = digest
-    manifest.write_text(json.dumps(content))
-    with refused(manifest, name, "is in two parts"):
-        read_manifest(manifest, members(20))
+    first, other = (next(iter(content["parts"][part])) for part in ("val", "train"))
+    for name, digest, sentence in (
+        (first, content["parts"]["val"][first], ("is in two parts",)),
+        (other, "0" * 64, ("other pixels", "new split")),
+    ):
+        changed = {**content["parts"], "train": {**content["parts"]["train"], name: digest}}
+        manifest.write_text(json.dumps({**content, "parts": changed}))
+        with refused(manifest, name, *sentence):
+            read_manifest(manifest, members(20))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"parts": []}', '{"parts": {"val": 3}}', "\xff"])
 def test_what_is_no_manifest_is_refused(text: str, tmp_path: Path, refused: Callable) -> None:
     (tmp_path / "a.json").write_bytes(text.encode("latin-1"))
-    with refused(tmp_path / "a.json", "no split manifest", "delete it"):
+    with refused(tmp_path / "a.json", "not a split manifest", "delete it"):
         read_manifest(tmp_path / "a.json", members(3))
 
 
@@ -176,12 +136,12 @@ def test_a_manifest_that_cannot_be_read_or_written_is_named(tmp_path: Path, refu
 
 def test_whole_image_types_are_held_out() -> None:
     everything = members(40)
-    kinds = {member.stratum for member in everything}
-    out = sorted(kinds)[0]
-    parts = hold_kinds_out(everything, [out])
+    image_types = {member.stratum for member in everything}
+    out = sorted(image_types)[0]
+    parts = hold_image_types_out(everything, [out])
     assert set(parts["val"]) == {member.name for member in everything if member.stratum == out}
     assert sorted(parts["val"] + parts["train"]) == sorted(member.name for member in everything)
     with pytest.raises(DataError, match="No image is of the type x-ray"):
-        hold_kinds_out(everything, ["x-ray"])
+        hold_image_types_out(everything, ["x-ray"])
     with pytest.raises(DataError, match="none is left to train on"):
-        hold_kinds_out(everything, sorted(kinds))
+        hold_image_types_out(everything, sorted(image_types))

@@ -10,8 +10,8 @@ import pytest
 
 from datamodules.cache import Record
 from datamodules.drawing import write_dsb_layout
-from datamodules.sample import DataError
 from datamodules.synthetic import SyntheticDataModule
+from karyon.errors import DataError
 
 
 def module(folder: Path, **kwargs: object) -> SyntheticDataModule:
@@ -39,18 +39,14 @@ def test_it_serves_every_stage_with_every_modality(prepared: Path) -> None:
     counts = {part: len(items) for part, items in data.items.items()}
     assert counts["train"] + counts["val"] == 20 and counts["val"] >= 3 and counts["test"] == counts["predict"] == 4
     train, test = data.train_cache().records, data.test_cache().records
-    kinds = Counter(record.kind for record in train)
-    assert kinds["fluorescence"] > 5 and kinds["brightfield"] > 1
-    assert kinds["purple-on-purple"] + kinds["purple-on-white"] > 3
+    image_types = Counter(record.image_type for record in train)
+    assert image_types["fluorescence"] > 5 and image_types["brightfield"] > 1
+    assert image_types["purple-on-purple"] + image_types["purple-on-white"] > 3
     assert all(record.objects >= 2 for record in [*train, *test])
     assert {(record.height, record.width) for record in train} == {(48, 48), (48, 60)}
+    assert [record.group for record in train] == [record.name for record in train], "no two are taken for duplicates"
     batch = next(iter(data.train_dataloader()))
     assert batch.labels.max() > 0 and 0 <= batch.image.min() < batch.image.max() <= 1
-
-
-def test_no_two_images_are_taken_for_duplicates(prepared: Path) -> None:
-    train = module(prepared).train_cache().records
-    assert [record.group for record in train] == [record.name for record in train]
 
 
 def test_the_same_arguments_give_the_same_data_and_others_others(prepared: Path, tmp_path: Path) -> None:
@@ -70,31 +66,25 @@ def test_what_is_drawn_is_not_drawn_again(prepared: Path, monkeypatch: pytest.Mo
     module(prepared).prepare_data()
 
 
-def test_a_process_killed_while_drawing_leaves_no_half_data_set(
+def test_a_process_killed_or_stopped_while_drawing_leaves_no_half_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def draw(root: Path, *_: object) -> None:
+        (root / "stage1_train").mkdir(parents=True)
+        raise KeyboardInterrupt
+
     data = module(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("datamodules.synthetic.write_dsb_layout", draw)
+        data.prepare_data()
+    assert not data.root.exists()
+    # What a process that was killed leaves.
     half = data.root.with_suffix(".building") / "stage1_train" / "half" / "images"
     half.mkdir(parents=True)
     (half / "half.png").write_bytes(b"")
     data.prepare_data()
     assert len(data.train_cache().records) == 20
     assert sorted(path.name for path in data.root.parent.iterdir()) == [data.root.name, f"{data.root.name}.lock"]
-
-
-def test_an_error_while_drawing_leaves_no_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(root: Path, *_: object) -> None:
-        (root / "stage1_train").mkdir(parents=True)
-        raise KeyboardInterrupt
-
-    data = module(tmp_path)
-    monkeypatch.setattr("datamodules.synthetic.write_dsb_layout", draw)
-    with pytest.raises(KeyboardInterrupt):
-        data.prepare_data()
-    assert not data.root.exists()
-    monkeypatch.undo()
-    data.prepare_data()
-    assert len(data.train_cache().records) == 20
 
 
 def test_two_at_once_draw_one_data_set(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,34 +5,35 @@ from pathlib import Path
 
 import torch
 
-from karyon.bundle import Card, write_card, write_weights
-from lightning_modules.networks.unet import UNet
+from karyon.bundle import ONNX, Card, build_network, file_entry, write_card, write_weights
+from karyon.inference.onnx_file import write_onnx
+from karyon.losses import SoftDice
+from karyon.networks.unet import UNet
+from karyon.representations.foreground.loss import Foreground
 
+FOREGROUND = "karyon.representations.foreground"
 CARD = Card(
     name="tiny",
     licence="CC0-1.0",
     model={
-        "class_path": "lightning_modules.segmenter.DenseSegmenter",
-        "init_args": {
-            "network": {
-                "class_path": "torch.nn.Conv2d",
-                "init_args": {"in_channels": 1, "out_channels": 1, "kernel_size": 1},
-            },
-            "representation": {
-                "class_path": "lightning_modules.representations.foreground.Foreground",
-                "init_args": {"loss": {"class_path": "lightning_modules.losses.SoftDice"}},
-            },
-            "decoder": {
-                "class_path": "lightning_modules.representations.foreground.ForegroundDecoder",
-                "init_args": {"threshold": 0.5, "min_area": 1},
-            },
+        "network": {
+            "class_path": "torch.nn.Conv2d",
+            "init_args": {"in_channels": 1, "out_channels": 1, "kernel_size": 1},
+        },
+        "representation": {
+            "class_path": f"{FOREGROUND}.loss.Foreground",
+            "init_args": {"loss": {"class_path": "karyon.losses.SoftDice"}},
+        },
+        "postprocessing": {
+            "class_path": f"{FOREGROUND}.postprocessing.ForegroundPostprocessing",
+            "init_args": {"threshold": 0.5, "min_area": 1},
         },
     },
-    preparation={
+    preprocessing={
         "channels": 1,
         "image_size": None,
         "normalization": {
-            "class_path": "datamodules.transforms.PercentileNormalize",
+            "class_path": "karyon.preprocessing.PercentileNormalize",
             "init_args": {"low": 0.0, "high": 100.0},
         },
     },
@@ -45,27 +46,37 @@ CARD = Card(
 )
 
 
-def write_bundle(folder: Path, kind: str = "safetensors", half: bool = False, **changes: object) -> Card:
+def write_bundle(
+    folder: Path, kind: str = "safetensors", half: bool = False, onnx: bool = False, **changes: object
+) -> Card:
     """A model that finds what is brighter than the middle between an image's darkest and brightest pixel."""
     state = {"network.weight": torch.full((1, 1, 1, 1), 20.0), "network.bias": torch.full((1,), -10.0)}
-    return save(folder, state, kind, half, **changes)
+    return save(folder, state, kind, half, onnx, **changes)
 
 
-def write_unet_bundle(folder: Path) -> Card:
+def write_unet_bundle(folder: Path, onnx: bool = False) -> Card:
     """A U-Net with random weights, on colour images."""
     torch.manual_seed(0)
     init_args = {"widths": [4, 8], "dropout": [0.0, 0.0]}
     state = {f"network.{name}": value for name, value in UNet(**init_args).state_dict().items()}
-    network = {"class_path": "lightning_modules.networks.unet.UNet", "init_args": init_args}
-    model = {**CARD.model, "init_args": {**CARD.model["init_args"], "network": network}}
-    return save(folder, state, model=model, preparation={**CARD.preparation, "channels": 3})
+    network = {"class_path": "karyon.networks.unet.UNet", "init_args": init_args}
+    preprocessing = {**CARD.preprocessing, "channels": 3}
+    return save(folder, state, onnx=onnx, model={**CARD.model, "network": network}, preprocessing=preprocessing)
 
 
 def save(
-    folder: Path, state: dict[str, torch.Tensor], kind: str = "safetensors", half: bool = False, **changes: object
+    folder: Path,
+    state: dict[str, torch.Tensor],
+    kind: str = "safetensors",
+    half: bool = False,
+    onnx: bool = False,
+    **changes: object,
 ) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
-    weights = write_weights(folder, state, kind, half)
-    card = dataclasses.replace(CARD, **{"weights": weights, **changes})
+    card = dataclasses.replace(CARD, **{"weights": write_weights(folder, state, kind, half), **changes})
+    if onnx:
+        network = build_network(card, state, folder)
+        write_onnx(network, Foreground(SoftDice()), folder / ONNX, card.preprocessing["channels"])
+        card = dataclasses.replace(card, onnx=file_entry(folder / ONNX))
     write_card(folder, card)
     return card

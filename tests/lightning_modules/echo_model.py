@@ -1,22 +1,24 @@
-"""A model whose answer a test chooses: it finds the objects that its input image shows."""
+"""A model whose answer a test chooses: it finds the objects that its input image shows. And a trainer that is quiet."""
 
 import lightning
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.sample import Sample, collate
-from lightning_modules.instances import Instances, Prediction
+from karyon.batch import Sample, collate
+from karyon.instances import Instances, Prediction
+
+QUIET = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
 
 
-def sample(name, pred, source=None, truth=None, kind=""):
+def sample(name, pred, source=None, truth=None, image_type=""):
     """A sample of which the model will predict the label image `pred`."""
     size = pred.shape
     return Sample(
         name=name,
         image=torch.from_numpy(pred[None].astype(np.float32)),
         size=size,
-        kind=kind,
+        image_type=image_type,
         source=np.zeros(size, np.uint8) if source is None else source,
         truth=torch.from_numpy((pred if truth is None else truth).astype(np.int64)),
     )
@@ -27,7 +29,7 @@ def loader(samples, batch_size=1, **kwargs):
 
 
 def scores(count):
-    return 1 / torch.arange(2.0, count + 2)
+    return 1 / np.arange(2.0, count + 2)
 
 
 class EchoModel(lightning.LightningModule):
@@ -36,9 +38,9 @@ class EchoModel(lightning.LightningModule):
         self.weight = torch.nn.Parameter(torch.ones(1))
 
     def predict_step(self, batch):
-        labels = batch.image[:, 0].long()
+        labels = batch.image[:, 0].int().numpy()
         return [
-            Prediction(name, size, None, Instances.from_labels(single, scores(int(single.max()))))
+            Prediction(name, size, None, Instances.from_labels(single, scores(single.max())))
             for name, size, single in zip(batch.names, batch.sizes, labels, strict=True)
         ]
 
@@ -54,13 +56,6 @@ class EchoModel(lightning.LightningModule):
         return batch.to(device)
 
 
-def make_trainer(folder, callback, **kwargs):
-    quiet = {
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-    }
-    callbacks = callback if isinstance(callback, list) else [callback]
+def make_trainer(folder=None, callbacks=None, image_type=lightning.Trainer, **kwargs):
     settings = {"accelerator": "cpu", "devices": 1, "callbacks": callbacks, "default_root_dir": folder}
-    return lightning.Trainer(**{**quiet, **settings, **kwargs})
+    return image_type(**{**QUIET, **settings, **kwargs})

@@ -10,8 +10,8 @@ import yaml
 from scipy import ndimage
 from torch import Tensor, nn
 
-from datamodules.sample import Sample
-from lightning_modules.detections import Detections
+from karyon.batch import Sample
+from karyon.detection.detections import Detections
 from lightning_modules.detector import Detector
 
 
@@ -33,7 +33,7 @@ class Components(Detector):
         lightning.LightningModule.__init__(self)
         self.threshold = nn.Parameter(torch.tensor(0.5))
 
-    def detect(self, images: Iterable[Tensor]) -> list[Detections]:
+    def finder(self, images: Iterable[Tensor]) -> list[Detections]:
         found = []
         for image in images:
             slices = ndimage.find_objects(ndimage.label((image[0] > self.threshold).numpy())[0])
@@ -46,7 +46,7 @@ def write_runs(folder: Path, crop_size: int, margin: float) -> tuple[Path, Path]
     """Writes a run of each stage; returns their checkpoints."""
     images = {"init_args": {"channels": 3, "normalization": None}}
     crops = {"init_args": {"crop_size": crop_size, "margin": margin, "images": images}}
-    network, loss = {"class_path": "known_stages.Bright"}, {"class_path": "lightning_modules.losses.BinaryCrossEntropy"}
+    network, loss = {"class_path": "known_stages.Bright"}, {"class_path": "karyon.losses.BinaryCrossEntropy"}
     segmenter = {
         "class_path": "lightning_modules.crop_segmenter.CropSegmenter",
         "init_args": {"network": network, "loss": loss},

@@ -8,11 +8,10 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
-from echo_model import EchoModel, loader, sample
-from lightning import Trainer
+from echo_model import EchoModel, loader, make_trainer, sample
 
-from datamodules.sample import DataError
-from lightning_modules.checkpoint_io import WholeCheckpoints
+from karyon.errors import DataError
+from lightning_modules.whole_checkpoints import WholeCheckpoints
 
 OLD, NEW = {"epoch": torch.tensor(1)}, {"epoch": torch.tensor(2)}
 
@@ -34,6 +33,7 @@ def test_the_new_replaces_the_old(last: Path) -> None:
     assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_writing_the_old_one_stays(last: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write_half(checkpoint: Any, file: Any) -> NoReturn:
         file.write(last.read_bytes()[:500])
@@ -47,9 +47,7 @@ def test_killed_in_the_middle_of_writing_the_old_one_stays(last: Path, monkeypat
         WholeCheckpoints().save_checkpoint(NEW, last)
         os._exit(0)
     half = last.with_name("last.ckpt.writing")
-    deadline = time.monotonic() + 30
     while not (half.exists() and half.stat().st_size):
-        assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -77,15 +75,7 @@ def test_another_error_is_none_of_the_disk(last: Path) -> None:
 
 
 def test_the_trainer_writes_and_reads_them(tmp_path: Path) -> None:
-    trainer = Trainer(
-        accelerator="cpu",
-        logger=False,
-        plugins=[WholeCheckpoints()],
-        max_epochs=1,
-        default_root_dir=tmp_path,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = make_trainer(tmp_path, plugins=[WholeCheckpoints()], max_epochs=1)
     trainer.fit(EchoModel(), loader([sample("a", torch.eye(8, dtype=torch.int64).numpy())]))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=False)["global_step"] == 1

@@ -7,8 +7,8 @@ from echo_model import EchoModel, loader, make_trainer, sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from karyon.pictures.overlay import side_by_side
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays, choose
-from lightning_modules.overlay import side_by_side
 
 
 def square(size=10, shift=0):
@@ -43,7 +43,7 @@ def test_pictures_show_input_truth_and_result(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "count", "kept"),
+    ("image_types", "count", "kept"),
     [
         ("aaaaaaaa", 3, "aaa"),
         ("aaaaaaab", 3, "aab"),
@@ -54,16 +54,19 @@ def test_pictures_show_input_truth_and_result(tmp_path):
         ("ab", 0, ""),
     ],
 )
-def test_every_image_type_gets_its_share(tmp_path, kinds, count, kept):
-    samples = [sample(f"{kind}{number}", square(), kind=kind) for number, kind in enumerate(kinds)]
+def test_every_image_type_gets_its_share(tmp_path, image_types, count, kept):
+    samples = [
+        sample(f"{image_type}{number}", square(), image_type=image_type)
+        for number, image_type in enumerate(image_types)
+    ]
     make_trainer(tmp_path, EvaluationOverlays(count)).test(EchoModel(), loader(samples, batch_size=2), verbose=False)
     assert "".join(sorted(name.removeprefix("1.000-")[0] for name in names(tmp_path))) == kept
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.sampled_from("abc"))), st.integers(0, 12))
 def test_the_median_the_worst_and_the_best_are_chosen(images, count):
-    scores, kinds = [score for score, _ in images], [kind for _, kind in images]
-    chosen = choose(scores, kinds, count)
+    scores, image_types = [score for score, _ in images], [image_type for _, image_type in images]
+    chosen = choose(scores, image_types, count)
     assert len(set(chosen)) == len(chosen) == min(count, len(images))
     if chosen:
         assert scores[chosen[0]] == sorted(scores)[len(scores) // 2]

@@ -77,6 +77,7 @@ def fit(
 STEPS = 6  # an epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limits",
     [{"max_epochs": 4}, {"max_steps": 20, "max_epochs": -1}, {"max_epochs": 4, "val_check_interval": 2}],

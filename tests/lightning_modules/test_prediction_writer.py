@@ -15,11 +15,13 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from lightning import Callback
 from scipy import ndimage
 
-from datamodules.sample import DataError, decode_run_lengths, encode_objects, encode_run_lengths, relabel
+from karyon.errors import DataError
+from karyon.io import results_folder
+from karyon.io.result_tables import TABLES
+from karyon.io.results_folder import file_stem
+from karyon.labels import decode_run_lengths, encode_objects, encode_run_lengths, relabel
+from karyon.pictures.overlay import side_by_side
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
-from lightning_modules.formats import folder as result_folder
-from lightning_modules.formats.folder import TABLES, file_stem
-from lightning_modules.overlay import side_by_side
 
 
 def example(seed, size=(60, 80)):
@@ -39,32 +41,25 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_files_hold_the_prediction(tmp_path):
+def test_files_and_tables_hold_the_prediction(tmp_path):
     source = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    preds = {"first": example(1), "second": example(2), "narrow": np.ones((50, 3), np.int64)}
-    samples = [sample(name, pred, source[: pred.shape[0], : pred.shape[1]]) for name, pred in preds.items()]
-    predict(tmp_path, samples)
+    preds = {"first": example(1), "second": example(2), "nothing": np.zeros((60, 80), np.int64)}
+    predict(tmp_path, [sample(name, pred, source) for name, pred in preds.items()], batch_size=2)
+    decoded = {name: np.zeros(source[..., 0].size, np.int64) for name in preds}
+    for row in table(tmp_path / "run_lengths.csv"):
+        if row["ImageId"] != "nothing":
+            pixels = decode_run_lengths(row["EncodedPixels"], (60, 80))
+            decoded[row["ImageId"]][pixels] = decoded[row["ImageId"]].max() + 1
     for name, pred in preds.items():
         labels = tifffile.imread(tmp_path / "labels" / f"{name}.tif")
         assert labels.dtype == np.uint16 and (labels == pred).all()
         picture = cv2.imread(str(tmp_path / "overlays" / f"{name}.png"))[..., ::-1]
-        assert (picture == side_by_side(source[: pred.shape[0], : pred.shape[1]], pred)).all()
-    assert table(tmp_path / "counts.csv") == [
-        {"image": name, "objects": str(pred.max())} for name, pred in preds.items()
-    ]
-
-
-def test_run_lengths_decode_to_the_prediction(tmp_path):
-    preds = {"a": example(1), "b": example(2)}
-    predict(tmp_path, [sample(name, pred) for name, pred in preds.items()], batch_size=2)
-    decoded = {name: np.zeros(pred.size, np.int64) for name, pred in preds.items()}
-    rows = table(tmp_path / "run_lengths.csv")
-    for row in rows:
-        image = decoded[row["ImageId"]]
-        image[decode_run_lengths(row["EncodedPixels"], (60, 80))] = image.max() + 1
-    for name, pred in preds.items():
+        assert (picture == side_by_side(source, pred)).all()
         assert (decoded[name].reshape(pred.shape, order="F") == pred).all()
-    assert len(rows) == sum(pred.max() for pred in preds.values())
+    expected = [{"image": name, "objects": str(pred.max())} for name, pred in preds.items()]
+    assert table(tmp_path / "counts.csv") == expected
+    assert (tmp_path / "run_lengths.csv").read_text().endswith("\nnothing,\n")
+    assert "nothing" not in {row["image"] for row in table(tmp_path / "objects.csv")}
 
 
 @given(arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 4)))
@@ -101,17 +96,9 @@ def test_objects_are_described_as_scipy_and_the_eigenvalues_of_their_covariance_
         assert float(row["score"]) == pytest.approx(score, abs=1e-4)
 
 
-def test_an_image_without_objects_has_a_count_and_an_empty_code(tmp_path):
-    predict(tmp_path, [sample("nothing", np.zeros((20, 30), np.int64))])
-    assert (tifffile.imread(tmp_path / "labels" / "nothing.tif") == np.zeros((20, 30))).all()
-    assert table(tmp_path / "objects.csv") == []
-    assert table(tmp_path / "counts.csv") == [{"image": "nothing", "objects": "0"}]
-    assert (tmp_path / "run_lengths.csv").read_text() == "ImageId,EncodedPixels\nnothing,\n"
-
-
 def test_more_objects_than_16_bits_can_tell_apart_are_written_with_32(tmp_path, monkeypatch):
     # The description of so many objects takes seconds and is tested elsewhere.
-    monkeypatch.setattr(result_folder, "object_rows", lambda prediction, source: [])
+    monkeypatch.setattr(results_folder, "object_rows", lambda prediction, source: [])
     most = np.arange(65536).reshape(256, 256)
     more = np.arange(66560).reshape(260, 256)
     predict(tmp_path, [sample("most", most), sample("more", more)])
@@ -124,8 +111,8 @@ def test_more_objects_than_16_bits_can_tell_apart_are_written_with_32(tmp_path, 
 def test_names_that_are_no_file_names(tmp_path):
     names = ["plate 1/well", "plate 1%2Fwell", "../outside", "..", 'a"b,c', "中" * 100, "中" * 99 + "文"]
     predict(tmp_path, [sample(name, np.full((4, 4), 1)) for name in names])
-    for kind in ("labels", "overlays"):
-        assert len([path for path in (tmp_path / kind).iterdir() if path.is_file()]) == len(names)
+    for image_type in ("labels", "overlays"):
+        assert len([path for path in (tmp_path / image_type).iterdir() if path.is_file()]) == len(names)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("counts.csv", "labels", "objects.csv", "overlays", "run_lengths.csv")
     ]
@@ -175,20 +162,17 @@ def test_an_interrupt_keeps_what_is_there_and_a_second_run_replaces_it(tmp_path)
     assert not list(tmp_path.glob("*.part*"))
 
 
-def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+def test_what_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "labels").write_text("a file is in the way")
+    with pytest.raises(DataError, match=r"labels cannot be written \(File exists\)"):
+        predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
+    (tmp_path / "labels").unlink()
+
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(
-        DataError, match=r"^.*x\.tif\S* cannot be written \(No space left on device\): free space, .*\.$"
-    ):
-        predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
-
-
-def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
-    (tmp_path / "labels").write_text("a file is in the way")
-    with pytest.raises(DataError, match=r"labels cannot be written \(File exists\)"):
+    with pytest.raises(DataError, match=r"x\.tif\S* cannot be written \(No space left on device\): free space, .*\.$"):
         predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
 
 
@@ -202,6 +186,7 @@ class OwnShare(EchoModel):
         return loader([sample(name, comb) for name in names])
 
 
+@pytest.mark.slow
 def test_two_processes_list_each_image_once(tmp_path):
     trainer = make_trainer(tmp_path, PredictionWriter(), devices=2, strategy="ddp_spawn", use_distributed_sampler=False)
     trainer.predict(OwnShare(), return_predictions=False)

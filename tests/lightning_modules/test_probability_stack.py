@@ -8,9 +8,9 @@ import tifffile
 import torch
 from echo_model import EchoModel, loader, make_trainer, sample
 
-from datamodules.sample import DataError
+from karyon.errors import DataError
+from karyon.instances import Prediction
 from lightning_modules.callbacks.probability_stack import ProbabilityStack
-from lightning_modules.instances import Prediction
 
 
 class Grey(EchoModel):
@@ -18,7 +18,7 @@ class Grey(EchoModel):
 
     def predict_step(self, batch):
         answers = super().predict_step(batch)
-        images = zip(answers, batch.image[:, 0], strict=True)
+        images = zip(answers, batch.image[:, 0].numpy(), strict=True)
         return [Prediction(answer.name, answer.size, image, answer.instances) for answer, image in images]
 
 

@@ -8,31 +8,21 @@ import torch
 from echo_model import EchoModel, loader, make_trainer, sample
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
+from lightning_modules.base import BaseModule
 from lightning_modules.callbacks.result_log import ResultLog, tabulate
 from lightning_modules.callbacks.result_table import result_rows
-from lightning_modules.metrics import log_and_reset, score, segmentation_metrics
 
 HEADER, ROWS = ["metric", "all images", "blue"], [["box mAP", 0.25, None], ["DSB score", 0.5, 1.0]]
 
 
-class Scored(EchoModel):
-    def __init__(self):
-        super().__init__()
-        self.metrics = segmentation_metrics("test/")
-
-    def test_step(self, batch):
-        predictions = self.predict_step(batch)
-        score(self.metrics, batch, predictions)
-        return predictions
-
-    def on_test_epoch_end(self):
-        log_and_reset(self, self.metrics)
+class Scored(BaseModule):
+    predict_step = EchoModel.predict_step
 
 
 def test_a_test_leaves_its_table_in_the_run_folder(tmp_path):
     labels = np.zeros((16, 16), np.int64)
     labels[2:8, 2:8] = 1
-    samples = [sample("a", labels, kind="blue"), sample("b", 0 * labels, truth=labels, kind="red")]
+    samples = [sample("a", labels, image_type="blue"), sample("b", 0 * labels, truth=labels, image_type="red")]
     trainer = make_trainer(tmp_path, ResultLog(), logger=CSVLogger(tmp_path, name="", version=""))
     trainer.test(Scored(), loader(samples), verbose=False)
     with (tmp_path / "results-test.csv").open(newline="") as file:
@@ -44,7 +34,7 @@ def test_a_test_leaves_its_table_in_the_run_folder(tmp_path):
 
 def test_what_holds_for_all_images_at_once_has_one_value():
     names = ("accuracy", "iou", "miou", "dsb_score", "ap50", "aji", "pq", "objects_found", "objects_true")
-    metrics = {f"val/{name}{kind}": torch.tensor(0.5) for name in names for kind in ("", "/a", "/b")}
+    metrics = {f"val/{name}{image_type}": torch.tensor(0.5) for name in names for image_type in ("", "/a", "/b")}
     headings, rows = result_rows({**metrics, "val/box_map": torch.tensor(0.25)}, "val")
     assert headings == ["all images", "a", "b"]
     assert rows[0] == ("box mAP", [0.25])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
+from karyon.pictures.overlay import side_by_side
 from lightning_modules.callbacks.sample_pictures import SamplePictures, Shown, outcomes, show
-from lightning_modules.overlay import side_by_side
 
 
 def square(shift=0):
@@ -21,8 +21,11 @@ def square(shift=0):
     return labels
 
 
-def validated(folder, pictures, kinds="aabc", epochs=7, every=1):
-    data = loader([sample(f"{kind}{k}", square(), kind=kind) for k, kind in enumerate(kinds)], batch_size=2)
+def validated(folder, pictures, image_types="aabc", epochs=7, every=1):
+    data = loader(
+        [sample(f"{image_type}{k}", square(), image_type=image_type) for k, image_type in enumerate(image_types)],
+        batch_size=2,
+    )
     logger = CSVLogger(folder, name="", version="")
     kwargs = {"max_epochs": epochs, "check_val_every_n_epoch": every, "logger": logger, "log_every_n_steps": 1}
     make_trainer(folder, pictures, **kwargs).fit(EchoModel(), data, data)
@@ -58,9 +61,9 @@ def test_the_run_folder_has_input_truth_and_result(tmp_path, shown):
     assert (picture == side_by_side(shown.source, shown.pred, shown.true)).all()
 
 
-def stand_in(kind, **attributes):
+def stand_in(image_type, **attributes):
     """A logger of that class which only remembers what it is given."""
-    recorder = type("Recorder", (kind,), {"__init__": lambda self: None, **attributes})
+    recorder = type("Recorder", (image_type,), {"__init__": lambda self: None, **attributes})
     return recorder()
 
 

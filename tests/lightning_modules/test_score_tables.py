@@ -24,7 +24,7 @@ def boxes(*rows):
 def test_what_is_written_follows_from_the_geometry(tmp_path):
     samples = [
         # The first is 2 of 10 px off (IoU 8 / 12), the second exact, the third invented; one is missed.
-        sample("a, b", boxes(2, 20, 40), truth=boxes(0, 20, 30), kind="fluorescence"),
+        sample("a, b", boxes(2, 20, 40), truth=boxes(0, 20, 30), image_type="fluorescence"),
         # Predicted in the other order of rows: ids, not places, tell which score is whose.
         sample('<i>"', boxes(40, 0), truth=boxes(0)),
         sample("empty", boxes()),

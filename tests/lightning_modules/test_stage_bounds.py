@@ -3,14 +3,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from echo_model import make_trainer
 from known_stages import ellipses, sample, write_runs
 from lightning import LightningModule
 
-from datamodules.base import Item, LabelImageDataModule
-from datamodules.sample import DataError, collate
-from lightning_modules.detection_decoders import MaskDecoder
-from lightning_modules.detections import Detections
-from lightning_modules.stage_bounds import BoundingTrainer, in_place_of_stages, true_boxes, true_masks
+from datamodules.base import LabelImageDataModule
+from karyon.batch import collate
+from karyon.detection.detections import Detections
+from karyon.detection.postprocessing import MaskPostprocessing
+from karyon.errors import DataError
+from karyon.layouts.protocol import Item
+from lightning_modules.stage_bounds import BoundingTrainer, in_place_of_stages, true_detections, true_masks
 from lightning_modules.two_stage import TwoStage
 
 
@@ -25,31 +28,30 @@ class Scene(LabelImageDataModule):
         self.items["val"] = [Item("a", "", lambda: (pixels, labels))]
 
 
-def trainer() -> BoundingTrainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return BoundingTrainer(accelerator="cpu", enable_checkpointing=False, **quiet)  # type: ignore[arg-type]
-
-
 def test_a_better_stage_is_told_from_a_worse_one(tmp_path: Path) -> None:
-    model = TwoStage(*write_runs(tmp_path, crop_size=32, margin=0.25), decoder=MaskDecoder())
-    decoder = model.decoder
-    bounding = trainer()
+    model = TwoStage(*write_runs(tmp_path, crop_size=32, margin=0.25), postprocessing=MaskPostprocessing())
+    postprocessing = model.postprocessing
+    bounding = make_trainer(image_type=BoundingTrainer)
     bounding.bound(model, Scene(num_workers=0))
     score = {sources: metrics["dsb_score"] for sources, metrics in bounding.bounds.items()}
     assert score["true", "true"] > score["true", "found"] > score["found", "found"]
     assert score["true", "true"] > score["found", "true"] > score["found", "found"]
     assert bounding.bounds["true", "true"]["ap50"] == 1
     assert bounding.bounds["found", "found"]["objects_found"] == 11
-    assert model.decoder is decoder and "find_boxes" not in vars(model) and "find_masks" not in vars(model)
+    assert (
+        model.postprocessing is postprocessing and "find_boxes" not in vars(model) and "find_masks" not in vars(model)
+    )
 
 
 def test_true_boxes_are_never_doubles_of_each_other(tmp_path: Path) -> None:
-    model = TwoStage(*write_runs(tmp_path, crop_size=32, margin=0.0), decoder=MaskDecoder(nms_threshold=0.2))
+    model = TwoStage(
+        *write_runs(tmp_path, crop_size=32, margin=0.0), postprocessing=MaskPostprocessing(nms_threshold=0.2)
+    )
     labels = np.zeros((20, 20), np.int64)
     labels[2:18, 2:18] = 1
     labels[2:18, 8:12] = 2
     batch = collate([sample("a", labels)])
-    assert true_boxes(batch, 0).boxes.tolist() == [[2, 2, 18, 18], [8, 2, 12, 18]]
+    assert true_detections(batch, 0).boxes.tolist() == [[2, 2, 18, 18], [8, 2, 12, 18]]
     with in_place_of_stages(model, "true", "true"):
         (prediction,) = model.predict_step(batch)
     assert np.array_equal(prediction.instances.labels > 0, labels > 0)
@@ -74,4 +76,4 @@ def test_each_box_takes_the_object_that_it_overlaps_most_and_only_its_pixels() -
 
 def test_other_models_have_no_stages() -> None:
     with pytest.raises(DataError, match="LightningModule has no two stages"):
-        trainer().bound(LightningModule())
+        make_trainer(image_type=BoundingTrainer).bound(LightningModule())

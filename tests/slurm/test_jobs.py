@@ -12,6 +12,8 @@ import yaml
 from bundles import write_bundle
 from virtual_cluster import VirtualCluster
 
+pytestmark = pytest.mark.slow
+
 QUICKSTART = "configs/quickstart.yaml"
 SMALL = {
     "model": {"init_args": {"network": {"init_args": {"widths": [8, 8], "dropout": [0.0, 0.0]}}}},
@@ -120,7 +122,7 @@ STAGES = {
         *SYNTHETIC,
         *("--data.init_args.augmentations", CROP),
         *("--trainer.check_val_every_n_epoch", 1),
-        *("--model.init_args.network.init_args.backbone", "lightning_modules.networks.feature_pyramid.ResNetFPN"),
+        *("--model.init_args.network.init_args.backbone", "karyon.networks.feature_pyramid.ResNetFPN"),
         *("--model.init_args.network.init_args.backbone.init_args.depth", 18),
         *("--model.init_args.network.init_args.backbone.init_args.channels", 8),
         *("--model.init_args.network.init_args.backbone.init_args.pretrained", "none"),

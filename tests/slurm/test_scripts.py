@@ -79,6 +79,7 @@ def test_a_process_a_gpu_on_every_node(cluster: VirtualCluster, stand_in: Path) 
     assert {line for line in log(stand_in) if line.startswith("config")} == {"config: a: 1"}
 
 
+@pytest.mark.slow
 def test_signals_preemption_and_dying_nodes_requeue_and_cancelling_does_not(
     cluster: VirtualCluster, stand_in: Path
 ) -> None:
@@ -159,7 +160,7 @@ def test_an_array_of_agents_runs_one_trial_each(cluster: VirtualCluster, stand_i
     assert sorted(log(stand_in)) == [f"{k}: agent --forward-signals --count 1 me/karyon/abc" for k in (1, 2, 3)]
     for arguments, sentence in (
         (["me/karyon/abc"], "Say how many trials"),
-        (["--array=1-3", "--", "x.yaml"], "x.yaml is a file: make a sweep of it first"),
+        (["--array=1-3", "--", "x.yaml"], "x.yaml is a file: make a sweep from it first"),
         (["--array=1-3", "--"], "Give the name of one sweep"),
     ):
         with pytest.raises(AssertionError, match=sentence):

@@ -1,0 +1,142 @@
+"""Makes a model bundle of a checkpoint: its weights, a card, and the file for ONNX Runtime."""
+
+import argparse
+import hashlib
+import json
+from copy import deepcopy
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import ArgumentError, ArgumentParser
+from lightning import LightningDataModule
+
+from cli.runs import trained_at
+from cli.tuned_parameters import tuned_config
+from karyon.aliases import Config
+from karyon.building import build
+from karyon.bundle import ONNX, Card, build_network, build_preprocessing, file_entry, write_card, write_weights
+from karyon.errors import DataError
+from karyon.inference.onnx_file import write_onnx
+from lightning_modules.callbacks.run_record import run_folder
+from lightning_modules.trained_runs import checkpoint_weights, run_config, without_downloads
+
+PARTS = ("network", "representation", "postprocessing", "channels_last")
+FROM_RECORD = ("command", "commit", "date", "seed", "hardware", "wall_s", "epochs", "parameters")
+
+
+def export_bundle(options: argparse.Namespace) -> None:
+    """Writes the bundle, and reads it back; see `cli.export.export`."""
+    state = checkpoint_weights(options.checkpoint)
+    config = run_config(options.checkpoint)
+    folder = options.out or run_folder(options.checkpoint) / "bundle"
+    preprocessing = preprocessing_config(config["data"])
+    diameter = options.diameter or training_diameter(config["data"])
+    record = evaluations(options.checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    card = Card(
+        name=options.name or config["name"],
+        licence=options.licence,
+        model=model_parts(config["model"], options.checkpoint),
+        preprocessing=preprocessing,
+        object_diameter=diameter,
+        data=data_config(config["data"]),
+        metrics={stage: record[stage]["metrics"] for stage in ("val", "test") if stage in record},
+        training={key: record["fit"][key] for key in FROM_RECORD if key in record.get("fit", {})},
+        weights=write_weights(folder, state, options.format, options.half),
+        karyon=karyon_version(),
+    )
+    network = build_network(card, state, folder)
+    build_preprocessing(card, folder)
+    if representation := card.model.get("representation"):
+        write_onnx(network, build(representation, folder), folder / ONNX, preprocessing["channels"])
+        card = replace(card, onnx=file_entry(folder / ONNX))
+    write_card(folder, card)
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+    print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
+
+
+def model_parts(model: Config, checkpoint: Path) -> Config:
+    """The card's entry of a model: its parts, with the parameters tuned for its checkpoint."""
+    parts = {key: value for key, value in model.get("init_args", {}).items() if key in PARTS and value is not None}
+    if "network" not in parts or "postprocessing" not in parts:
+        raise DataError(
+            f"{checkpoint} is of a {model['class_path'].rpartition('.')[2]}, which cannot be a bundle: export dense "
+            "models and detectors."
+        )
+    if tuned := tuned_config(trained_at(checkpoint), parts["postprocessing"]["class_path"]):
+        parts["postprocessing"] = tuned["model"]["init_args"]["postprocessing"]
+    return without_downloads(parts)
+
+
+def preprocessing_config(data: Config) -> Config:
+    """The card's entry of how images become the network's input."""
+    init_args = data.get("init_args", {})
+    size = init_args.get("image_size")
+    scale: Config = {"class_path": "karyon.preprocessing.ScaleToUnit"}
+    normalization = init_args.get("normalization") or scale
+    if isinstance(normalization, str):
+        normalization = {"class_path": normalization}
+    return {
+        "channels": init_args.get("channels", 3),
+        "image_size": [size, size] if isinstance(size, int) else size,
+        "normalization": normalization,
+    }
+
+
+def data_config(data: Config) -> Config:
+    """The card's entry of what the model was trained on."""
+    split = ("test_set", "val_fraction", "val_image_types", "split_seed", "blocks", "fold", "train_on_validation")
+    kept = ("manifest", "annotation", *split)
+    entry = {key: value for key, value in data.get("init_args", {}).items() if key in kept and value is not None}
+    if manifest := entry.get("manifest"):
+        path = Path(manifest)
+        # Where it lies is the machine's affair.
+        entry["manifest"] = path.name
+        if path.is_file():
+            entry["manifest_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"class_path": data["class_path"], **entry}
+
+
+def training_diameter(data: Config) -> float | None:
+    """The median diameter of the training objects, px; None, and a line that says so, where the data is not at hand."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data", required=True)
+    try:
+        module = parser.instantiate(parser.parse_object({"data": deepcopy(data)})).data
+        module.prepare_data()
+        module.setup("fit")
+        areas = [np.bincount(labels.ravel())[1:] for _, labels in (item.read() for item in module.items["train"])]
+    except (ArgumentError, DataError, OSError, ValueError) as error:
+        print(f"The size of the training objects is not known ({error}): give it with --diameter.")
+        return None
+    area = np.concatenate(areas)
+    return round(float(np.median(2 * np.sqrt(area[area > 0] / np.pi))), 2)
+
+
+def evaluations(checkpoint: Path) -> Config:
+    """What the records of a run say of its training, and of the validation and test of this checkpoint."""
+    folder = run_folder(checkpoint)
+    found: Config = {}
+    for stage, path in (("fit", folder), ("val", folder / "validate"), ("test", folder / "test")):
+        try:
+            record = json.loads((path / "record.json").read_text()).get(stage)
+        except (OSError, ValueError):
+            continue
+        # A run's folder may have been moved since, or be named from elsewhere.
+        if record and (stage == "fit" or _ends(record["checkpoint"]) == _ends(checkpoint)):
+            found[stage] = record
+    return found
+
+
+def _ends(checkpoint: str | Path) -> tuple[str, ...]:
+    return Path(checkpoint).resolve().parts[-3:]
+
+
+def karyon_version() -> str:
+    """The version of the installed package."""
+    try:
+        return version("karyon")
+    except PackageNotFoundError:
+        return "unknown"

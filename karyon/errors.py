@@ -1,0 +1,36 @@
+"""What to raise where input or a disk cannot be used, and how to say it in one sentence."""
+
+import errno
+from pathlib import Path
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DataError(Exception):
+    """Input that cannot be used. The message is one sentence: the file, what is wrong, what to do."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of damaged input, short enough to stand within a sentence of ours.
+
+    >>> first_line(ValueError("no image\\nat all")), first_line(ValueError())
+    ('no image', 'ValueError')
+    """
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def cannot_write(path: Path | str, error: OSError, then: str) -> DataError:
+    """What to raise where the operating system refuses to write.
+
+    Args:
+        path: what was to be written.
+        error: what it says.
+        then: what to do once there is space, or leave to write; or what to do instead.
+
+    >>> print(cannot_write("a.csv", OSError(errno.ENOSPC, "Disk full"), "or choose another folder with --out"))
+    a.csv cannot be written (Disk full): free space, or choose another folder with --out.
+    """
+    remedy = "see that nothing is in its way and that you may write there"
+    if error.errno in DISK_FULL:
+        remedy = "free space"
+    return DataError(f"{path} cannot be written ({error.strerror or error}): {remedy}, {then}.")

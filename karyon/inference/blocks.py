@@ -1,0 +1,139 @@
+"""Large images, block by block: memory stays that of a block, and every object is found once, and whole."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karyon.instances import Instances
+from karyon.labels import object_boxes
+
+Found = tuple[NDArray[np.float32] | None, Instances]
+"""The foreground's probability (H, W), where it is known, and the objects."""
+
+
+class Blocks:
+    """Predicts a large image block by block, each with a halo around it.
+
+    Of a block with its halo those objects are kept that have their centre in the block, so that every object is found
+    once, and whole. If the halo is as wide as the largest object and the network's view to one side together, the
+    result is that of predicting the image at once. What is in memory beside one block's maps is the image, a label
+    image and a probability, whatever the representation.
+
+    Args:
+        block: height and width without the halo, px; smaller images are one block.
+        halo: around each block, px.
+        align: blocks begin at multiples of this, px; a multiple of the network's stride.
+
+    Raises:
+        ValueError: block or halo are not multiples of ``align``.
+    """
+
+    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32) -> None:
+        if block < align or halo < 0 or block % align or halo % align:
+            raise ValueError(
+                f"Blocks of {block} px with a halo of {halo} px cannot be used: both must be multiples of {align} px."
+            )
+        self.block, self.halo, self.align = block, halo, align
+
+    def at_scale(self, scale: float) -> "Blocks":
+        """Blocks of an image that is seen so many times as large, each with as much around it to see."""
+
+        def aligned(side: float) -> int:
+            return math.ceil(side / self.align) * self.align
+
+        halo = aligned(self.halo / scale)
+        # Wider halos ask for larger blocks, or most of the work would be theirs.
+        block = self.block / scale if scale >= 1 else max(self.block, 2 * halo)
+        return Blocks(aligned(block), halo, self.align)
+
+    def find(self, size: tuple[int, int], find: Callable[["Block"], Found], probability: bool = False) -> Found:
+        """Puts the objects of all blocks of an image together.
+
+        Args:
+            size: height and width of the image, px.
+            find: finds the objects in the region of a block, at the region's size.
+            probability: whether the probability is wanted, too.
+        """
+        labels = np.zeros(size, np.int32)
+        whole = np.zeros(size, np.float32) if probability else None
+        scores: list[NDArray[np.float32]] = []
+        boxes: list[NDArray[np.int64]] = []
+        cores = list(product(self._cut(size[0]), self._cut(size[1])))
+        for number, core in enumerate(cores):
+            block = Block.around(core, self.halo, size, number / len(cores))
+            certain, found = find(block)
+            kept, box = _add(labels[block.region], found, block.core_in_region, sum(map(len, scores)))
+            scores.append(found.scores[kept])
+            rows, columns = block.region
+            boxes.append(box + np.array([columns.start, rows.start, columns.start, rows.start]))
+            if whole is not None and certain is not None:
+                whole[block.core] = certain[block.core_in_region]
+        return whole, Instances(labels, np.concatenate(scores), np.concatenate(boxes))
+
+    def _cut(self, length: int) -> Iterator[slice]:
+        for start in range(0, length, self.block):
+            yield slice(start, min(start + self.block, length))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of an image.
+
+    Attributes:
+        core: its rows and columns in the image.
+        region: those of the block with its halo.
+        core_in_region: those of the core, in the region.
+        share: of the image's blocks, those that come before this one.
+    """
+
+    core: tuple[slice, slice]
+    region: tuple[slice, slice]
+    core_in_region: tuple[slice, slice]
+    share: float
+
+    @classmethod
+    def around(cls, core: tuple[slice, slice], halo: int, size: tuple[int, int], share: float = 0.0) -> "Block":
+        """The block with that core, in an image of that height and width, px."""
+        rows, columns = (
+            slice(max(part.start - halo, 0), min(part.stop + halo, length))
+            for part, length in zip(core, size, strict=True)
+        )
+        inner_rows, inner_columns = (
+            slice(part.start - whole.start, part.stop - whole.start)
+            for part, whole in zip(core, (rows, columns), strict=True)
+        )
+        return cls(core, (rows, columns), (inner_rows, inner_columns), share)
+
+
+def _add(
+    target: NDArray[np.int32], found: Instances, core: tuple[slice, slice], number: int
+) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Draws those objects of a region into a label image whose centre lies in the region's core.
+
+    Pixels that an object of another block holds already stay with it; what keeps less than half of its area is the
+    same object, found differently, and left out.
+
+    Args:
+        target: int32 (h, w), the region of the label image; changed in place.
+        found: the objects of the region.
+        core: rows and columns of the region's core.
+        number: of objects that have been drawn.
+
+    Returns:
+        which of the objects were drawn, and their boxes in the region.
+    """
+    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    inside = [(centres[:, axis] >= part.start) & (centres[:, axis] < part.stop) for axis, part in enumerate(core[::-1])]
+    labels, count = found.labels, len(found)
+    area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    left = np.bincount(labels[target == 0], minlength=count + 1)[1:]
+    kept = inside[0] & inside[1] & (2 * left > area)
+    ids = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)])
+    drawn = np.where(target == 0, ids[labels], 0)
+    target += np.where(drawn > 0, drawn + number, 0).astype(np.int32)
+    return kept, object_boxes(drawn)

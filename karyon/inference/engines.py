@@ -1,0 +1,140 @@
+"""What computes a network's maps: ONNX Runtime on CPUs, torch on GPUs and in training. The predictor sees a function.
+
+Neither is imported before it is chosen, and on a CPU torch is not imported at all.
+"""
+
+import ctypes
+import os
+import platform
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karyon.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+Images = NDArray[np.float32]
+"""(B, C, H, W), prepared as for training."""
+Precision = Literal["fp32", "bf16"]
+
+
+class Engine(Protocol):
+    """Computes the maps (B, K, H, W) of images (B, C, H, W), float32."""
+
+    def __call__(self, images: Images) -> NDArray[np.float32]: ...
+
+
+class OnnxEngine:
+    """ONNX Runtime on all cores of a CPU.
+
+    Args:
+        path: a model from ``image`` (B, C, H, W) to ``maps`` (B, K, H, W).
+
+    Raises:
+        DataError: the file is missing, damaged or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = available_cores()
+        # Blocks and images differ in size: what an arena keeps of each would add up.
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        options.log_severity_level = 3
+        # Threads that wait would take the core from whatever comes between two images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # Its exceptions have no common base but this.
+        except Exception as error:
+            raise DataError(
+                f"{path} cannot be read as an ONNX model ({str(error).splitlines()[0]}): copy or export the bundle "
+                "again."
+            ) from None
+
+    def __call__(self, images: Images) -> NDArray[np.float32]:
+        (maps,) = self.session.run(["maps"], {"image": np.ascontiguousarray(images)})
+        return np.asarray(maps)
+
+
+class TorchEngine:
+    """Torch on any device.
+
+    Args:
+        maps: makes the maps (B, K, H, W) of images (B, C, H, W), tensors on the device.
+        device: where it computes.
+        precision: bf16 computes in half precision where torch thinks it safe.
+    """
+
+    def __init__(
+        self, maps: "Callable[[torch.Tensor], torch.Tensor]", device: "torch.device", precision: Precision = "fp32"
+    ) -> None:
+        self.maps, self.device, self.precision = maps, device, precision
+
+    def __call__(self, images: Images) -> NDArray[np.float32]:
+        import torch
+
+        half = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        with torch.inference_mode(), half:
+            # Torch warns of arrays that it must not write to.
+            given = torch.from_numpy(np.require(images, requirements=("C", "W"))).to(self.device)
+            return self.maps(given).float().cpu().numpy()
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_device(name: str) -> str:
+    """The device that a name stands for: ``auto`` takes CUDA, then MPS, then the CPU.
+
+    >>> choose_device("cpu")
+    'cpu'
+    """
+    if name != "auto":
+        return name
+    if not find_spec("torch"):
+        return "cpu"
+    if _cuda_devices():
+        return "cuda"
+    return "mps" if platform.system() == "Darwin" and platform.machine() == "arm64" else "cpu"
+
+
+def _cuda_devices() -> int:
+    """How many NVIDIA GPUs the driver knows; importing torch to ask it would take seconds."""
+    count = ctypes.c_int(0)
+    with suppress(OSError, AttributeError):
+        driver: Any = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+        if driver.cuInit(0) == 0:
+            driver.cuDeviceGetCount(ctypes.byref(count))
+    return count.value
+
+
+def torch_device(name: str) -> "torch.device":
+    """Torch's device of that name.
+
+    Raises:
+        DataError: there is none, or torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise DataError(
+            f'The device {name} needs PyTorch: pip install "karyon[torch]", or take --device cpu.'
+        ) from None
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    # PyTorch says by any of these that it has no such device: unknown, not built in, or not there.
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise DataError(f"There is no device {name} here: take auto or cpu.") from None
+    return device

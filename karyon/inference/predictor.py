@@ -1,0 +1,160 @@
+"""The one way from a prepared image to its objects, for training, the command line and Python alike."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karyon import preprocessing
+from karyon.errors import DataError
+from karyon.inference.blocks import Block, Blocks, Found
+from karyon.inference.engines import Engine, Images
+from karyon.inference.rotations import VIEWS, turn
+from karyon.inference.scaling import areas_at, enlargement, size_at
+from karyon.preprocessing import Image, Region
+from karyon.representations.protocol import Maps, Postprocessing
+
+FIRST_LOOK = 2048  # px
+
+Diameter = float | Literal["auto"] | None
+"""Typical diameter of an image's objects, px; auto finds it in a first look and upscales images of small objects."""
+Report = Callable[[float], None]
+"""Is told which share of an image has been looked at, below 1."""
+
+
+@dataclass
+class Predictor:
+    """Applies a dense network: scale, rotations, blocks, engine and post-processing, in this order, each once.
+
+    Polarity and contrast come before, in `karyon.preprocessing.Preprocessing`, which training shares.
+
+    Attributes:
+        engine: computes maps.
+        postprocessing: finds objects in them.
+        rotations: whether maps are averaged over the eight rotations and flips of the image.
+        blocks: how large images are cut; None takes all at once.
+        model_diameter: median diameter of the objects that the network knows best, px; None where it is not known.
+    """
+
+    engine: Engine
+    postprocessing: Postprocessing
+    rotations: bool = False
+    blocks: Blocks | None = None
+    model_diameter: float | None = None
+
+    def predict(
+        self, images: Images, sizes: Sequence[tuple[int, int]], names: Sequence[str], diameter: Diameter = None
+    ) -> list[Found]:
+        """Finds the objects of prepared images.
+
+        Args:
+            images: (B, C, H, W), prepared.
+            sizes: height and width of each original image, px; objects come back at that size.
+            names: of the images, for errors.
+            diameter: of their objects.
+
+        Raises:
+            DataError: an image was resized, and blocks or a diameter keep the original size.
+        """
+        if self.blocks is None and diameter is None:
+            return [self.finish(maps, size) for maps, size in zip(self.maps(images), sizes, strict=True)]
+        found = []
+        for image, size, name in zip(images, sizes, names, strict=True):
+            if image.shape[-2:] != size:
+                raise DataError(
+                    f"{name} was resized, and blocks and a diameter keep the original size: leave out image_size, or "
+                    "blocks and the diameter."
+                )
+            found.append(self.find(partial(_crop, image), size, diameter, probability=True))
+        return found
+
+    def find(
+        self,
+        part: Callable[[Region], Image],
+        size: tuple[int, int],
+        diameter: Diameter = None,
+        report: Report | None = None,
+        probability: bool = False,
+    ) -> Found:
+        """Finds the objects of one image, of which regions are prepared when they are needed.
+
+        Args:
+            part: gives a region of the prepared image, (C, h, w).
+            size: height and width of the image, px.
+            diameter: of its objects.
+            report: is told how far it is.
+            probability: whether the foreground's probability is wanted, too.
+        """
+        scale = 1.0
+        if diameter == "auto":
+            assert self.model_diameter is not None, "checked by whoever offers the choice"
+            top, left = (max(0, (side - FIRST_LOOK) // 2) for side in size)
+            look = slice(top, min(top + FIRST_LOOK, size[0])), slice(left, min(left + FIRST_LOOK, size[1]))
+            seen = look[0].stop - look[0].start, look[1].stop - look[1].start
+            found = self._find(lambda region: part(_shift(region, top, left)), seen, 1.0, None, probability)
+            scale = enlargement(self.model_diameter, found[1])
+            if size_at(scale, *size) == size and seen == size:
+                return found
+        elif diameter is not None:
+            assert self.model_diameter is not None, "checked by whoever offers the choice"
+            scale = self.model_diameter / diameter
+        return self._find(part, size, scale, report, probability)
+
+    def _find(
+        self,
+        part: Callable[[Region], Image],
+        size: tuple[int, int],
+        scale: float,
+        report: Report | None,
+        probability: bool,
+    ) -> Found:
+        def find(block: Block) -> Found:
+            if report:
+                report(block.share)
+            region = part(block.region)
+            (maps,) = self.maps(region[None], scale)
+            return self.finish(maps, (region.shape[-2], region.shape[-1]), scale, probability)
+
+        blocks = self.blocks.at_scale(scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
+        return blocks.find(size, find, probability)
+
+    def maps(self, images: Images, scale: float = 1.0) -> NDArray[np.float32]:
+        """Maps (B, K, H, W) of images (B, C, H, W), seen so many times as large, turned and flipped where asked."""
+        height, width = images.shape[-2:]
+        seen = size_at(scale, height, width)
+        if seen != (height, width):
+            images = np.stack([_resize(image, seen) for image in images])
+        if self.rotations:
+            back = self.postprocessing.turn_back
+            # Added up one by one: eight maps of a large image at once would be eight times the memory.
+            total = back(self.engine(turn(images, *VIEWS[0])), *VIEWS[0])
+            for view in VIEWS[1:]:
+                total = total + back(self.engine(turn(images, *view)), *view)
+            maps = total / np.float32(len(VIEWS))
+        else:
+            maps = self.engine(images)
+        if seen == (height, width):
+            return maps
+        return np.stack([self.postprocessing.resize(single, (height, width)) for single in maps])
+
+    def finish(self, maps: Maps, size: tuple[int, int], scale: float = 1.0, probability: bool = True) -> Found:
+        """Objects, and the foreground's probability where it is wanted, of maps (K, h, w), at the original size."""
+        maps = self.postprocessing.resize(maps, size)
+        found = areas_at(scale, self.postprocessing)(maps)
+        return self.postprocessing.probability(maps) if probability else None, found
+
+
+def _crop(image: Image, region: Region) -> Image:
+    return image[(..., *region)]
+
+
+def _shift(region: Region, top: int, left: int) -> Region:
+    rows, columns = region
+    return slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)
+
+
+def _resize(image: Image, size: tuple[int, int]) -> Image:
+    return preprocessing.resize(np.ascontiguousarray(image.transpose(1, 2, 0)), size).transpose(2, 0, 1)

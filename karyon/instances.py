@@ -1,0 +1,77 @@
+"""What a model says of an image: instances, and the prediction that carries them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karyon.labels import LabelImage, object_boxes
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Objects of one image; row k of ``scores`` and ``boxes`` is the object with id k + 1.
+
+    Attributes:
+        labels: int32 (H, W): 0 background, 1..N the objects.
+        scores: float32 (N,), confidence in [0, 1].
+        boxes: int64 (N, 4), x0, y0, x1, y1 in px, half-open (x1 and y1 are one past the last pixel).
+    """
+
+    labels: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    boxes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def from_labels(cls, labels: LabelImage, scores: NDArray[np.floating[Any]] | None = None) -> "Instances":
+        """Derives the boxes from a label image.
+
+        Args:
+            labels: integers (H, W), 1..N without gaps.
+            scores: (N,) in [0, 1]; 1 each by default.
+
+        >>> Instances.from_labels(np.array([[0, 1, 1], [0, 0, 2]])).boxes
+        array([[1, 0, 3, 1],
+               [2, 1, 3, 2]])
+        """
+        numbers = labels.astype(np.int32, copy=False)
+        boxes = object_boxes(numbers)
+        return cls(
+            numbers, np.ones(len(boxes), np.float32) if scores is None else np.asarray(scores, np.float32), boxes
+        )
+
+
+def median_diameter(instances: Instances) -> float:
+    """The median of the diameters of discs of equal areas, px.
+
+    >>> round(median_diameter(Instances.from_labels(np.ones((2, 2), int))), 2)
+    2.26
+    """
+    return float(np.median(2 * np.sqrt(np.bincount(instances.labels.ravel())[1:] / np.pi)))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's answer for one image, at the image's original size.
+
+    Attributes:
+        name: the image's identifier.
+        size: height and width of the original image, px.
+        probability: float32 (H, W), probability of the foreground; None for models that give none.
+        instances: the objects.
+        page: of a file of several, from 1; 0 where the image has a file of its own.
+    """
+
+    name: str
+    size: tuple[int, int]
+    probability: NDArray[np.float32] | None
+    instances: Instances
+    page: int = 0
+
+    def to(self, device: Any) -> "Prediction":
+        """Itself: `Trainer.predict` moves what it hands back to the CPU, where this is already."""
+        return self

@@ -1,0 +1,137 @@
+"""One image's result as a file of one format: pure functions from a prediction to the file's content.
+
+In each format an object carries the id that it has in the label image.
+"""
+
+import io
+import json
+import zipfile
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from roifile import ROI_TYPE, ImagejRoi
+
+from karyon.instances import Prediction
+from karyon.io.outlines import Polygon, outlines
+from karyon.labels import LabelImage, object_runs
+from karyon.pictures.overlay import side_by_side
+
+
+def label_tiff(labels: LabelImage) -> bytes:
+    """A label image as TIFF: 16 bit, or 32 bit where an id is above 65,535."""
+    labels = labels.astype(np.uint16 if labels.max(initial=0) < 2**16 else np.uint32)
+    file = io.BytesIO()
+    tifffile.imwrite(file, labels, compression="zlib", photometric="minisblack", metadata=None)
+    return file.getvalue()
+
+
+def overlay_png(prediction: Prediction, source: NDArray[Any]) -> bytes:
+    """The input beside the result."""
+    return png(side_by_side(source, prediction.instances.labels))
+
+
+def png(pixels: NDArray[Any]) -> bytes:
+    """Pixels (H, W) or (H, W, 3 RGB) of 8 or 16 bit as PNG."""
+    return cv2.imencode(".png", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels)[1].tobytes()
+
+
+def roi_zip(prediction: Prediction) -> bytes:
+    """Fiji's ROI set: a traced selection for each object, named by its id; a composite one for parts or holes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, polygons in enumerate(outlines(prediction.instances.labels), start=1):
+            roi = _roi(polygons, prediction.instances.boxes[number - 1].tolist())
+            roi.name, roi.position = str(number), prediction.page
+            archive.writestr(f"{number}.roi", roi.tobytes())
+    return file.getvalue()
+
+
+def _roi(polygons: list[Polygon], box: list[int]) -> ImagejRoi:
+    rings = [ring for polygon in polygons for ring in polygon]
+    if len(rings) == 1:
+        roi = ImagejRoi.frompoints(rings[0])
+        roi.roitype = ROI_TYPE.TRACED
+        return roi
+    move, line, close = 0, 1, 4
+    path: list[float] = []
+    for ring in rings:
+        steps = np.insert(ring, 0, line, axis=1)
+        steps[0, 0] = move
+        path += [*steps.ravel().tolist(), close]
+    left, top, right, bottom = box
+    return ImagejRoi(
+        roitype=ROI_TYPE.RECT,
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
+        shape_roi_size=len(path),
+        multi_coordinates=np.array(path, np.float32),
+    )
+
+
+def geojson(prediction: Prediction, kind: Literal["detection", "annotation"] = "detection") -> bytes:
+    """QuPath's objects, each named by its id, with its score as a measurement; annotations can be edited there."""
+    features = []
+    scores = prediction.instances.scores.tolist()
+    for number, (polygons, score) in enumerate(
+        zip(outlines(prediction.instances.labels), scores, strict=True), start=1
+    ):
+        coordinates = [[[*ring.tolist(), ring[0].tolist()] for ring in polygon] for polygon in polygons]
+        single = len(coordinates) == 1
+        geometry = {
+            "type": "Polygon" if single else "MultiPolygon",
+            "coordinates": coordinates[0] if single else coordinates,
+            "plane": {"c": -1, "z": max(prediction.page - 1, 0), "t": 0},
+        }
+        properties = {
+            "objectType": kind,
+            "name": str(number),
+            "measurements": {"id": number, "score": round(score, 4)},
+        }
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    return _json({"type": "FeatureCollection", "features": features})
+
+
+def coco(prediction: Prediction) -> bytes:
+    """COCO's annotations of one image: run lengths, column by column, that pycocotools reads."""
+    height, width = prediction.size
+    instances = prediction.instances
+    annotations = []
+    for number, runs in enumerate(object_runs(instances.labels), start=1):
+        x0, y0, x1, y1 = instances.boxes[number - 1].tolist()
+        annotations.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": 1,
+                "segmentation": {"size": [height, width], "counts": _counts(runs, height * width)},
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": int(runs[:, 1].sum()),
+                "iscrowd": 0,
+                "score": round(float(instances.scores[number - 1]), 4),
+                # Kept where the annotations of several images are joined under ids of their own.
+                "label": number,
+            }
+        )
+    return _json(
+        {
+            "images": [{"id": 1, "file_name": prediction.name, "height": height, "width": width}],
+            "categories": [{"id": 1, "name": "object"}],
+            "annotations": annotations,
+        }
+    )
+
+
+def _counts(runs: NDArray[np.int64], pixels: int) -> list[int]:
+    """Lengths of background and object in turn, from runs (n, 2) of start (from 1) and length."""
+    edges = np.stack([runs[:, 0] - 1, runs.sum(1) - 1], axis=1).ravel()
+    counts = np.diff(edges, prepend=0, append=pixels).tolist()
+    return counts if counts[-1] else counts[:-1]
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,6 @@
+"""What results can be written as."""
+
+from typing import Literal
+
+Format = Literal["labels", "overlays", "rois", "geojson", "coco", "objects", "run_lengths"]
+DEFAULT: tuple[Format, ...] = ("labels", "overlays", "objects", "run_lengths")

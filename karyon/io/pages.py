@@ -1,0 +1,138 @@
+"""What an opened image file gives: its images, one at a time."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from karyon.errors import DataError, first_line
+
+Pixels = NDArray[Any]
+
+IN_MEMORY = 2**31  # bytes; larger TIFFs are unpacked into a temporary file
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The images of a file.
+
+    Attributes:
+        shape: of the axes before height and width; () for a single image.
+        axes: their names as tifffile gives them, such as ``TZ``.
+        read: reads one of the ``math.prod(shape)`` images, (H, W) or (H, W, 3 RGB), counted from 0; raises a
+            `DataError` where it is damaged.
+    """
+
+    shape: tuple[int, ...]
+    axes: str
+    read: Callable[[int], Pixels]
+
+    def __len__(self) -> int:
+        return math.prod(self.shape)
+
+
+def channel_index(channel: int | None, count: int, name: str) -> int:
+    """Position of the channel chosen, from 0, of an image of several channels that are not colours.
+
+    Raises:
+        DataError: none is chosen, or there is no such channel.
+    """
+    if count == 1 and channel is None:
+        return 0
+    if channel is None or not 1 <= channel <= count:
+        raise DataError(
+            f"{name} has {count} channels: choose the one with the objects (--channel 1 to {count} of segment), or "
+            "save that channel, or an RGB image, as a file."
+        )
+    return channel - 1
+
+
+def pick(pixels: Pixels, channel: int | None, name: str) -> Pixels:
+    """The channel chosen of a grey image (H, W) or of colours (H, W, 3 or more); without a choice, grey or RGB.
+
+    Raises:
+        DataError: there is no such channel.
+    """
+    if pixels.ndim == 3:
+        return pixels[..., :3] if channel is None else pixels[..., channel_index(channel, pixels.shape[2], name)]
+    refuse_choice(channel, name)
+    return pixels
+
+
+def refuse_choice(channel: int | None, name: str) -> None:
+    """Raises a `DataError` where a channel of a grey image is chosen."""
+    if channel is not None:
+        raise DataError(f"{name} has one channel: leave --channel out.")
+
+
+def apply_palette(index: Pixels, colours: Pixels) -> Pixels:
+    """What indexed colours look like.
+
+    A palette of which no channel falls with the index tints intensities, as microscopes' programs do, and gives grey.
+
+    Args:
+        index: whole numbers (H, W).
+        colours: uint8 (n, 3).
+
+    Returns:
+        uint8 (H, W, 3 RGB), or (H, W) of a tint: its brightest channel.
+
+    >>> apply_palette(np.array([[0, 2]]), np.array([[0, 0, 0], [0, 99, 0], [0, 255, 9]]))
+    array([[  0, 255]])
+    """
+    tints = (np.diff(colours.astype(int), axis=0) >= 0).all()
+    return (colours.max(1) if tints else colours)[index]
+
+
+@contextmanager
+def in_one_sentence(name: str) -> Iterator[None]:
+    """Turns what decoders raise into a `DataError`.
+
+    They report damage by many types: SyntaxError, struct.error, zlib.error, cv2.error, TiffFileError, ...
+    """
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{name} cannot be read ({first_line(error)}): the file is damaged, cut short or of an unknown format; "
+            "copy or download it again, or save it as PNG or uncompressed TIFF if other programs open it."
+        ) from None
+
+
+def check_room(name: str, declared: float, packed: float, most: float, unpacked: bool = True) -> None:
+    """Compares what a file declares with what it can hold and with the room there is, before anything is unpacked.
+
+    Args:
+        name: what to call the file in an error.
+        declared: bytes of its pixels.
+        packed: bytes in which they lie.
+        most: how many times its size the compression can unpack a byte to.
+        unpacked: whether they are to be unpacked into memory, or, if large, into a temporary file.
+
+    Raises:
+        DataError: it declares more.
+    """
+    if declared > packed * most:
+        raise DataError(
+            f"{name} declares {declared:,.0f} bytes of pixels, which its {packed:,.0f} bytes cannot hold: the file is "
+            "damaged or cut short; copy or download it again."
+        )
+    if declared < IN_MEMORY / 8 or not unpacked:
+        return
+    on_disk = declared > IN_MEMORY
+    free = shutil.disk_usage(tempfile.gettempdir()).free if on_disk else psutil.virtual_memory().available
+    if declared > free:
+        where = f"the folder of temporary files, {tempfile.gettempdir()}" if on_disk else "memory"
+        raise DataError(
+            f"{name} has {declared / 1e9:.1f} GB of pixels, and there are {free / 1e9:.1f} GB free in {where}: cut it "
+            "into parts."
+        )

@@ -1,0 +1,221 @@
+"""Reads single images, stacks and label images, and says in one sentence what is wrong with a file."""
+
+import hashlib
+import io
+import math
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+from karyon.errors import DataError
+from karyon.io.pages import Pages as Pages
+from karyon.io.pages import Pixels as Pixels
+from karyon.io.pages import apply_palette, check_room, in_one_sentence, pick
+from karyon.io.tiff import TIFF_SIGNATURES, open_tiff
+from karyon.io.tiff import TIFF_SUFFIXES as TIFF_SUFFIXES
+from karyon.labels import LabelImage
+
+IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES}
+ANIMATED = {"PNG", "WEBP", "GIF"}  # formats of several images that belong together; a JPEG's are variants of one
+
+# Pillow takes a large microscope slide for an attack.
+Image.MAX_IMAGE_PIXELS = None
+MOST_PIXELS, LONGEST_SIDE = 2**30, 2**20  # of OpenCV
+PNG_EXPANSION = 1032  # bytes that one byte can be unpacked to
+
+# What is wrong with a file is said in a sentence that names it, and in no other way.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def open_image(source: Path | bytes, name: str = "", channel: int | None = None, raw: bool = False) -> Pages:
+    """Opens an image file of any number of pages: what a viewer shows is what every command sees.
+
+    Where 0 is stored as white, values are turned around, so that bright is bright. Palettes and CMYK become RGB (a
+    palette that only tints, growing brighter with the index, becomes grey), planar RGB is put in order, transparency is
+    left out; colour profiles and orientation tags are not applied. Each page, time, depth or frame of
+    an animation is an image. Channels of a microscope (axis C, or samples that are not declared to be colours) are no
+    colours, even if they are three: one has to be chosen, or saved as a file. Of a slide or a pyramid, the image in
+    full resolution is taken.
+
+    Args:
+        source: a TIFF, OME-TIFF, PNG, JPEG, WebP, BMP or GIF file, whatever its suffix says, or its content.
+        name: what to call it in an error; the file's path by default.
+        channel: the one to take of an image of several, from 1; colour images need none.
+        raw: whether to give the numbers as they are stored, not what they look like, as of label images.
+
+    Raises:
+        DataError: the file is missing, damaged or cut short, holds separate images, or several channels of which none
+            is chosen.
+    """
+    name = name or _path(source)
+    start = source[:4] if isinstance(source, bytes) else read_bytes(source, 4)
+    if not start:
+        raise DataError(f"{name} is empty (0 bytes): copy or download it again.")
+    with in_one_sentence(name):
+        if start in TIFF_SIGNATURES:
+            return open_tiff(source, name, channel, raw)
+        return _open_other(source if isinstance(source, bytes) else read_bytes(source), name, channel, raw)
+
+
+def read_image(source: Path | bytes, name: str = "", raw: bool = False) -> Pixels:
+    """Reads the only image of a file; see `open_image`.
+
+    Returns:
+        (H, W) or (H, W, 3 RGB), any dtype.
+
+    Raises:
+        DataError: as `open_image`; or the file holds several images.
+    """
+    pages = open_image(source, name, raw=raw)
+    if len(pages) > 1:
+        shape = " x ".join(map(str, pages.shape))
+        raise DataError(
+            f"{name or _path(source)} holds {shape} images (axes {pages.axes}): expected one; save each as a file."
+        )
+    return pages.read(0)
+
+
+def read_stack(source: Path | bytes, name: str = "") -> Pixels:
+    """Reads a file of several grey planes, such as the sections of a volume; see `open_image`.
+
+    Returns:
+        (N, H, W), any dtype.
+
+    Raises:
+        DataError: as `open_image`; or the file is not one stack of grey planes.
+    """
+    pages = open_image(source, name)
+    planes = [pages.read(k) for k in range(len(pages))]
+    if len(pages.shape) > 1 or planes[0].ndim != 2:
+        shape = (*pages.shape, *planes[0].shape)
+        raise DataError(
+            f"{name or _path(source)} has the shape {shape}: expected one stack of grey planes (N, H, W); save it as "
+            "one."
+        )
+    return np.stack(planes)
+
+
+def _open_other(data: bytes, name: str, channel: int | None, raw: bool) -> Pages:
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise ValueError("not an image of a known format") from None
+    # At least a bit for each pixel.
+    check_room(name, math.prod(image.size) / 8, len(data), PNG_EXPANSION if image.format == "PNG" else math.inf)
+    if math.prod(image.size) > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
+        raise DataError(
+            f"{name} has {image.height} x {image.width} px, more than can be read of this format: save it as TIFF, or "
+            "cut it into parts."
+        )
+    frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+    if image.format == "PNG":
+        image.verify()
+        image = Image.open(io.BytesIO(data))
+    if frames == 1:
+        pixels = pick(_decode(data, image, raw), channel, name)
+        return Pages((), "", lambda _: pixels)
+
+    def read(k: int) -> Pixels:
+        with in_one_sentence(name):
+            image.seek(k)
+            return pick(np.asarray(image.convert("RGB")), channel, name)
+
+    return Pages((frames,), "T", read)
+
+
+def _decode(data: bytes, image: Image.Image, raw: bool) -> Pixels:
+    """Decodes the only image of a file that Pillow has opened, and verified if it is a PNG."""
+    if image.mode == "P":
+        index, colours = np.asarray(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        return index if raw else apply_palette(index, colours)
+    # OpenCV alone reads colours of 16 bit, but returns the readable part of a cut file as if nothing had happened.
+    if image.format != "PNG":
+        image.load()
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("the pixel data does not decode")
+    if pixels.ndim == 2:
+        return pixels
+    # OpenCV repeats a grey that has transparency, and gives colours as BGR.
+    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+    return pixels[..., 0] if grey else pixels[..., 2::-1]
+
+
+def _path(source: Path | bytes) -> str:
+    return "the image" if isinstance(source, bytes) else str(source)
+
+
+def read_bytes(path: Path, count: int = -1) -> bytes:
+    """A file's content, or so many bytes of its beginning, or a `DataError` that says why it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): check the path and who may read it.") from None
+
+
+def read_labels(path: Path) -> LabelImage:
+    """Reads a label image, refusing what is not one; of indexed colours, the indices are the labels.
+
+    Returns:
+        int32 (H, W): 0 background, a number for each object, gaps allowed.
+
+    Raises:
+        DataError: the file is damaged, in colour, not of whole numbers from 0, or a binary mask.
+    """
+    return check_labels(read_image(path, raw=True), str(path))
+
+
+def check_labels(labels: Pixels, name: str) -> LabelImage:
+    """What `read_labels` says of an array; ``name`` is what to call it in an error."""
+    if labels.ndim != 2:
+        raise DataError(f"{name} is a colour image, not a label image: save one number for each object in one channel.")
+    if not np.array_equal(labels, np.floor(labels)) or labels.min() < 0 or labels.max() >= 2**31:
+        raise DataError(f"{name} holds values that are not object numbers: expected whole numbers, 0 for background.")
+    labels = labels.astype(np.int32)
+    if labels.max() > 0 and len(np.unique(labels)) == 2:
+        regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[0] - 1
+        if regions > 1:
+            raise DataError(
+                f"{name} is a binary mask, not a label image: its one value {labels.max()} covers {regions} separate "
+                "regions; give every object a number of its own (skimage.measure.label does)."
+            )
+    return labels
+
+
+def check_size(name: str, pixels: Pixels, labels: LabelImage) -> None:
+    """Raises a `DataError` where a label image has another size than its image."""
+    if labels.shape != pixels.shape[:2]:
+        raise DataError(
+            f"{name}: the label image is {labels.shape[0]} x {labels.shape[1]} px, the image "
+            f"{pixels.shape[0]} x {pixels.shape[1]}: export them at one size."
+        )
+
+
+def read_cached(path: Path) -> Pixels:
+    """Reads a file of the label-image cache, whose content was verified when it was written: no checks, for speed."""
+    try:
+        if path.suffix in TIFF_SUFFIXES:
+            return np.asarray(tifffile.imread(path))
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, ValueError, tifffile.TiffFileError, cv2.error):
+        pixels = None
+    if pixels is None:
+        raise DataError(f"{path} is missing or damaged: delete its folder, and this cache is built again.")
+    return np.asarray(pixels)
+
+
+def pixel_digest(pixels: Pixels) -> str:
+    """SHA-256 of an array's shape, dtype and values, whatever file format they came in.
+
+    >>> pixel_digest(np.zeros((2, 3), np.uint8))[:16]
+    'eeead995c675e7a2'
+    """
+    header = f"{pixels.shape}{pixels.dtype.newbyteorder('<').str}".encode()
+    little_endian = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
+    return hashlib.sha256(header + little_endian.tobytes()).hexdigest()

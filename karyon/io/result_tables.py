@@ -1,0 +1,76 @@
+"""Tables of a set of images, which grow with it, are resumed, and are merged from those of several processes."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from karyon.io.tables import OBJECT_COLUMNS
+from karyon.io.whole_files import whole
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "objects": OBJECT_COLUMNS,
+    # As the Data Science Bowl wants it.
+    "run_lengths": ("ImageId", "EncodedPixels"),
+    "counts": ("image", "objects"),
+}
+
+
+def complete_images(folder: Path, part: str = "") -> set[str]:
+    """Names of the images of which a folder of results holds everything.
+
+    Args:
+        folder: of results.
+        part: of which process's tables, see `ResultFolder`.
+    """
+    counts = folder / f"counts.csv{part}"
+    return {row[0] for row in read_rows(counts) if len(row) == 2} if counts.exists() else set()
+
+
+def begin_table(path: Path, columns: tuple[str, ...], complete: set[str]) -> None:
+    """Writes a table's header, and of the rows that are there those of complete images."""
+    rows = read_rows(path) if complete and path.exists() else iter(())
+    with whole(path) as beginning, beginning.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(row for row in rows if len(row) == len(columns) and row[0] in complete)
+
+
+def merge_parts(folder: Path) -> None:
+    """Appends the rows of the other processes to the tables of the first, and removes their files.
+
+    An image that a sampler has given to several processes, to make their shares equal, is listed once.
+
+    Args:
+        folder: holds the tables, and a ``<table>.part<rank>`` of each other process.
+    """
+    listed = complete_images(folder)
+    for table, columns in TABLES.items():
+        if any(folder.glob(f"{table}.csv.part*")):
+            # Its last row may be cut, or there is no first process.
+            begin_table(folder / f"{table}.csv", columns, listed)
+    for counts in sorted(folder.glob("counts.csv.part*")):
+        new = complete_images(folder, counts.suffix) - listed
+        listed |= new
+        for part in folder.glob(f"*.csv{counts.suffix}"):
+            with part.with_suffix("").open("a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows(row for row in read_rows(part) if row[0] in new)
+            part.unlink()
+
+
+def drop_parts(folder: Path) -> None:
+    """Removes the tables of other processes that an earlier run has left."""
+    for left in folder.glob("*.csv.part*"):
+        left.unlink()
+
+
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """The rows of a table below its header."""
+    # A single object's run lengths can be longer than the 131,072 characters that are allowed by default.
+    csv.field_size_limit(sys.maxsize)
+    # Where a process was ended or the disk was full, the last row has no end, and its last character may be cut.
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = csv.reader(line for line in file if line.endswith(("\n", "\r")))
+        next(rows, None)
+        yield from rows

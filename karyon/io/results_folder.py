@@ -1,0 +1,212 @@
+"""A folder of results: files of each image, and tables of the whole set that grow with it."""
+
+import csv
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from karyon.instances import Prediction
+from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, roi_zip
+from karyon.io.formats import DEFAULT, Format
+from karyon.io.result_tables import TABLES, begin_table, complete_images, drop_parts, merge_parts, read_rows
+from karyon.io.tables import object_rows, run_length_rows
+from karyon.io.whole_files import whole, write_whole
+
+FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
+    "labels": (".tif", lambda prediction, source: label_tiff(prediction.instances.labels)),
+    "overlays": (".png", overlay_png),
+    "rois": (".zip", lambda prediction, source: roi_zip(prediction)),
+    "geojson": (".geojson", lambda prediction, source: geojson(prediction)),
+    "coco": (".json", lambda prediction, source: coco(prediction)),
+}
+LONGEST_FILE_NAME = 200  # bytes; file systems allow 255, and a score and a suffix are added
+
+
+def file_stem(name: str) -> str:
+    """Turns an image's name into a file's, without its suffix; different names stay different.
+
+    Characters that some file system gives a meaning to, and a leading dot, are written as ``%`` and their code, as in
+    web addresses. Very long names are cut, and a digest of the whole name tells them apart.
+
+    >>> file_stem("plate 1/well B3"), file_stem("../x")
+    ('plate 1%2Fwell B3', '%2E.%2Fx')
+    """
+    return shorten(re.sub(r'^\.|[%/\\<>:"|?*\x00-\x1f\x7f]', lambda match: f"%{ord(match[0]):02X}", name))
+
+
+def shorten(name: str) -> str:
+    """Cuts a file's name to what file systems allow; different names stay different."""
+    if len(name.encode()) <= LONGEST_FILE_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name.encode()[: LONGEST_FILE_NAME - 17].decode(errors="ignore") + "~" + digest
+
+
+class ResultFolder:
+    """Keeps predictions in a folder as they come, in the formats asked for.
+
+    For each image a file in a subfolder of the format's name:
+
+    * ``labels/<name>.tif``, the label image (16 bit; 32 bit above 65,535 objects);
+    * ``overlays/<name>.png``, the input beside the result;
+    * ``rois/<name>.zip``, a set of selections for Fiji's ROI Manager;
+    * ``geojson/<name>.geojson``, detections for QuPath;
+    * ``coco/<name>.json``, annotations in COCO's form; those of all images together in ``coco.json`` at the end.
+
+    For the whole set:
+
+    * ``objects.csv``: a row an object: image, id, area (px), centroid (px; the first pixel's centre is 0), box (px,
+      half-open), eccentricity of the ellipse with the same second moments, mean intensity of the original pixels over
+      area and channels, and score;
+    * ``run_lengths.csv``: the competition's form, one row for an image without objects;
+    * ``counts.csv``: a row an image, in any case.
+
+    An image's row in ``counts.csv`` is written last, and files appear under their names when they are whole: where a
+    run was interrupted, the images named there are complete.
+
+    Args:
+        folder: made where it is missing.
+        formats: which to write.
+        resume: whether to go on with the tables that are there, without the rows of images that are not complete.
+        part: a suffix of the tables, ``.part<name>``, for each of several processes but the first.
+        stem: turns an image's name into the path of its files, without suffix, below a format's folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        formats: Sequence[Format] = DEFAULT,
+        resume: bool = False,
+        part: str = "",
+        stem: Callable[[str], str] = file_stem,
+    ) -> None:
+        self.folder, self.formats, self.stem = folder, formats, stem
+        self.complete: set[str] = set()
+        self.open_files = ExitStack()
+        self.tables: dict[str, TextIO] = {}
+        for kind in (kind for kind in FILES if kind in formats):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        if resume:
+            self.complete = complete_images(folder) | complete_images(folder, part)
+        for table, columns in TABLES.items():
+            if table in formats or table == "counts":
+                path = folder / f"{table}.csv{part}"
+                begin_table(path, columns, self.complete)
+                self.tables[table] = self.open_files.enter_context(path.open("a", newline="", encoding="utf-8"))
+
+    def write(self, prediction: Prediction, source: NDArray[Any]) -> None:
+        """Keeps a prediction.
+
+        Args:
+            prediction: of one image.
+            source: the image's original pixels, (H, W) or (H, W, 3 RGB), any type.
+        """
+        for kind, (_, encode) in FILES.items():
+            if kind in self.formats:
+                path = self.path(kind, prediction.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, encode(prediction, source))
+        if "objects" in self.tables:
+            self._add("objects", object_rows(prediction, source))
+        if "run_lengths" in self.tables:
+            self._add("run_lengths", run_length_rows(prediction))
+        self._add("counts", [(prediction.name, len(prediction.instances))])
+        self.complete.add(prediction.name)
+
+    def path(self, kind: str, name: str) -> Path:
+        """Where the file of an image lies."""
+        return self.folder / kind / f"{self.stem(name)}{FILES[kind][0]}"
+
+    def stack_labels(self, name: str, pages: Sequence[str], shape: tuple[int, ...], axes: str) -> None:
+        """Turns the label images of a file's pages into one stack of the file's shape.
+
+        Args:
+            name: of the file.
+            pages: names of its images.
+            shape: of the axes before height and width.
+            axes: their names, such as ``TZ``.
+        """
+        paths = [self.path("labels", page) for page in pages]
+        # Otherwise done before.
+        if all(path.exists() for path in paths):
+            stack_labels(paths, self.path("labels", name), shape, axes)
+            shutil.rmtree(paths[0].parent)
+
+    def _add(self, table: str, rows: Iterable[Iterable[Any]]) -> None:
+        csv.writer(self.tables[table], lineterminator="\n").writerows(rows)
+        self.tables[table].flush()
+
+    def close(self) -> None:
+        """Closes the tables."""
+        self.open_files.close()
+
+    def join(self) -> None:
+        """Brings together what the set is to have in one file, after the last process has closed its tables."""
+        merge_parts(self.folder)
+        if "coco" in self.formats:
+            names = [row[0] for row in read_rows(self.folder / "counts.csv")]
+            join_coco([self.path("coco", name) for name in names], self.folder / "coco.json")
+
+
+def open_results(folder: Path, formats: Sequence[Format], resume: bool, part: str = "") -> ResultFolder:
+    """Opens the folder that one job or several write into, each with tables of its own.
+
+    Results lie under the path of an image below its folder.
+
+    Args:
+        folder: of the results.
+        formats: which to write.
+        resume: whether the only job goes on with what lies there; one of several always does.
+        part: see `ResultFolder`; "" for the only job, which also brings together what several have left.
+    """
+    if part:
+        resume = True
+    elif resume:
+        merge_parts(folder)
+    else:
+        drop_parts(folder)
+    return ResultFolder(
+        folder, formats, resume=resume, part=part, stem=lambda name: "/".join(map(shorten, name.split("/")))
+    )
+
+
+def stack_labels(paths: Sequence[Path], path: Path, shape: tuple[int, ...], axes: str) -> None:
+    """Joins label TIFFs of one size, read one by one, into one; see `ResultFolder.stack_labels`."""
+    headers = []
+    for single in paths:
+        with tifffile.TiffFile(single) as file:
+            headers.append((file.pages[0].shape, np.dtype(file.pages[0].dtype)))
+    dtype = max((dtype for _, dtype in headers), key=lambda dtype: dtype.itemsize)
+    with whole(path) as stack:
+        tifffile.imwrite(
+            stack,
+            (tifffile.imread(single).astype(dtype) for single in paths),
+            shape=(*shape, *headers[0][0]),
+            dtype=dtype,
+            compression="zlib",
+            photometric="minisblack",
+            metadata={"axes": f"{axes}YX"},
+        )
+
+
+def join_coco(paths: Iterable[Path], path: Path) -> None:
+    """Joins COCO files of one image each into one; its annotations keep their object's id as ``label``."""
+    joined: dict[str, list[dict[str, Any]]] = {"images": [], "categories": [], "annotations": []}
+    for image_id, single in enumerate(paths, start=1):
+        content = json.loads(single.read_bytes())
+        joined["categories"] = content["categories"]
+        joined["images"] += [image | {"id": image_id} for image in content["images"]]
+        for annotation in content["annotations"]:
+            number = len(joined["annotations"]) + 1
+            joined["annotations"].append(annotation | {"id": number, "image_id": image_id})
+    write_whole(path, json.dumps(joined, separators=(",", ":"), ensure_ascii=False).encode())

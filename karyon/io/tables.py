@@ -1,0 +1,60 @@
+"""Results of a set of images as rows of tables."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from karyon.instances import Prediction
+from karyon.labels import encode_objects
+
+OBJECT_COLUMNS = (
+    *("image", "id", "area", "centroid_x", "centroid_y", "x0", "y0", "x1", "y1"),
+    *("eccentricity", "mean_intensity", "score"),
+)
+
+
+def object_rows(prediction: Prediction, source: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+    """Describes each object.
+
+    Args:
+        prediction: of one image.
+        source: the image's original pixels, (H, W) or (H, W, C), any type.
+
+    Yields:
+        the entries of `OBJECT_COLUMNS`.
+    """
+    labels, boxes = prediction.instances.labels, prediction.instances.boxes
+    intensity = source if source.ndim == 2 else source.mean(axis=-1, dtype=np.float32)
+    for number, (x0, y0, x1, y1) in enumerate(boxes.tolist(), start=1):
+        # Each in its own box: what is done to all pixels of the image is done once for many objects.
+        rows, columns = np.nonzero(labels[y0:y1, x0:x1] == number)
+        centre_y, centre_x = float(rows.mean()), float(columns.mean())
+        mean = intensity[y0:y1, x0:x1][rows, columns].mean(dtype=np.float64)
+        yield (
+            *(prediction.name, number, len(rows), round(centre_x + x0, 2), round(centre_y + y0, 2), x0, y0, x1, y1),
+            *(round(eccentricity(rows - centre_y, columns - centre_x), 4), f"{mean:.6g}"),
+            round(float(prediction.instances.scores[number - 1]), 4),
+        )
+
+
+def eccentricity(rows: NDArray[np.floating[Any]], columns: NDArray[np.floating[Any]]) -> float:
+    """Eccentricity of the ellipse with the second moments of some pixels, in [0, 1]; 0 is a circle.
+
+    Args:
+        rows, columns: of the pixels, px from their centre of mass.
+
+    >>> eccentricity(np.array([0.0, 0.0]), np.array([-0.5, 0.5]))
+    1.0
+    """
+    down, across, mixed = (rows * rows).mean(), (columns * columns).mean(), (rows * columns).mean()
+    spread = np.hypot((down - across) / 2, mixed)
+    large, small = (down + across) / 2 + spread, (down + across) / 2 - spread
+    return float(np.sqrt(1 - max(small, 0) / large)) if large else 0.0
+
+
+def run_length_rows(prediction: Prediction) -> Iterator[tuple[str, str]]:
+    """The Data Science Bowl's form: a row an object, and one for an image without objects."""
+    codes = encode_objects(prediction.instances.labels) or [""]
+    return ((prediction.name, code) for code in codes)

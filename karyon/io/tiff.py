@@ -1,0 +1,230 @@
+"""Opens TIFF files of any number of pages and channels, as a viewer shows them."""
+
+import io
+import logging
+import math
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+
+from karyon.errors import DataError
+from karyon.io.pages import (
+    IN_MEMORY,
+    Pages,
+    Pixels,
+    apply_palette,
+    channel_index,
+    check_room,
+    in_one_sentence,
+    pick,
+    refuse_choice,
+)
+
+TIFF_SUFFIXES = {".tif", ".tiff"}
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of TIFF and BigTIFF
+
+PHOTOMETRIC, COMPRESSION = tifffile.PHOTOMETRIC, tifffile.COMPRESSION
+COLOURS = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.SEPARATED}
+KNOWN = {PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.PALETTE, *COLOURS}
+# Decoded into RGB.
+JPEG = {COMPRESSION.OJPEG, COMPRESSION.JPEG, COMPRESSION.ALT_JPEG, COMPRESSION.JPEG_LOSSY}
+# Bytes that one byte can be unpacked to; others know no bound.
+EXPANSION: dict[int, float] = {
+    COMPRESSION.NONE: 1,
+    COMPRESSION.PACKBITS: 64,
+    COMPRESSION.ADOBE_DEFLATE: 1032,
+    COMPRESSION.DEFLATE: 1032,
+    COMPRESSION.LZW: 2560,
+}
+
+# What is wrong with a file is said in a sentence that names it, and in no other way.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+def open_tiff(source: Path | bytes, name: str, channel: int | None = None, raw: bool = False) -> Pages:
+    """Opens a TIFF; see `karyon.io.reading.open_image`.
+
+    Args:
+        source: the file, or its content.
+        name: what to call it in an error.
+        channel: the one to take of an image of several, from 1.
+        raw: whether to give the numbers as they are stored, not what they look like, as of label images.
+    """
+    with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+        if not file.pages:
+            raise ValueError("it has no pages")
+        check_whole(file)
+        series = _only_series(file, name)
+        before = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
+        leading, sizes = "".join(axis for axis, _ in before), tuple(size for _, size in before)
+        if not {"Y", "X"} <= set(series.axes) or 0 in series.shape:
+            raise DataError(
+                f"{name} has the axes {series.axes} of shape {series.shape}: expected an image with a height and a "
+                "width."
+            )
+        page = series.keyframe
+        check_tags(file, page)
+        if page.photometric not in KNOWN and not raw:
+            raise DataError(f"{name} has colours as {PHOTOMETRIC(page.photometric).name} stores them: save it as RGB.")
+        read_plane = _plane_reader(file, series, name)
+    # Channels of a microscope are chosen from here, samples that are not colours once they are read.
+    at = leading.find("C")
+    chosen = () if at < 0 else (channel_index(channel, sizes[at], name),)
+    sample = None if chosen else channel
+    if not chosen and not raw:
+        sample = _check_samples(page, channel, name)
+    shape = sizes[:at] + sizes[at + 1 :] if chosen else sizes
+
+    def read(k: int) -> Pixels:
+        index = tuple(int(position) for position in np.unravel_index(k, shape))
+        with in_one_sentence(name), _reopened(file.filehandle):
+            pixels, axes = read_plane(index[:at] + chosen + index[at:] if chosen else index)
+            pixels = pixels.transpose([axes.index(axis) for axis in "YXS" if axis in axes])
+            return pick(pixels if raw else _as_shown(pixels, page), sample, name)
+
+    return Pages(shape, leading.replace("C", ""), read)
+
+
+def check_whole(file: tifffile.TiffFile) -> None:
+    """Raises a ValueError for a TIFF whose last pages are missing."""
+    # Each plane points to the next, the last to none. Tifffile only logs a pointer that leads out of the file.
+    file.filehandle.seek(file.pages.next_page_offset or 0)
+    (following,) = struct.unpack(file.tiff.offsetformat, file.filehandle.read(file.tiff.offsetsize))
+    if following:
+        raise ValueError("its last planes are missing")
+
+
+def check_tags(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
+    """Raises a ValueError for a page of which tags cannot be read.
+
+    Tifffile only logs that, and reads the pixels as what they are where the tag is left out.
+    """
+    file.filehandle.seek(page.offset)
+    (declared,) = struct.unpack(file.tiff.tagnoformat, file.filehandle.read(file.tiff.tagnosize))
+    if len(page.tags) < declared:
+        raise ValueError(f"{declared - len(page.tags)} of its {declared} tags cannot be read")
+
+
+def _only_series(file: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
+    """The image that a file holds, in full resolution, without thumbnails and without a slide's label and macro.
+
+    Of a set of OME-TIFFs, each of which names the images of all, it is the file's own.
+    """
+    own = [series for series in file.series if all(page is not None and page.parent is file for page in series.pages)]
+    own = [series for series in own if not series.keyframe.is_reduced] or own
+    own = [series for series in own if series.name == "Baseline"] or own
+    if len(own) > 1:
+        sizes = ", ".join(" x ".join(map(str, series.shape)) for series in own[:4])
+        raise DataError(f"{name} holds {len(own)} separate images ({sizes}): save each as a file.")
+    if own:
+        return own[0]
+    if len(file.pages) > 1:
+        raise DataError(
+            f"{name} holds some of the planes that its OME-XML names, and the others lie in other files or nowhere: "
+            "save the image as one file."
+        )
+    return tifffile.TiffPageSeries([file.pages.first])
+
+
+@contextmanager
+def _reopened(handle: tifffile.FileHandle) -> Iterator[None]:
+    """A file is open only while it is read from, so that nobody has to close it."""
+    handle.open()
+    try:
+        yield
+    finally:
+        handle.close()
+
+
+Plane = tuple[Pixels, str]
+"""Pixels as they are stored, and their axes, of Y, X, S."""
+
+
+def _plane_reader(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, name: str
+) -> Callable[[tuple[int, ...]], Plane]:
+    """A function from a position along the axes before Y, X, S to a plane."""
+    page = series.keyframe
+    packed = file.filehandle.size
+    paged = set(page.axes) <= set("YXS") and series.axes.endswith(page.axes)
+    before = series.shape[: -len(page.axes)]
+    if paged and math.prod(before) == len(series.pages):
+
+        def read_page(index: tuple[int, ...]) -> Plane:
+            this = series.pages[int(np.ravel_multi_index(index, before)) if index else 0]
+            assert this is not None, "images with planes in other files are not opened"
+            ends = [start + count for start, count in zip(this.dataoffsets, this.databytecounts, strict=True)]
+            if max(ends, default=0) > packed:
+                raise ValueError("its pixels lie beyond its end")
+            # Where a part has no bytes, the file is sparse.
+            bound = _expansion(page) if all(this.databytecounts) else math.inf
+            check_room(name, page.nbytes, sum(this.databytecounts), bound, not page.is_memmappable)
+            return this.asarray(out="memmap" if page.nbytes > IN_MEMORY else None), page.axes
+
+        return read_page
+    mapped = file.filehandle.is_file and series.dataoffset is not None
+    check_room(name, series.nbytes, packed, _expansion(page), not mapped)
+    pixels = series.asarray(out="memmap" if mapped or series.nbytes > IN_MEMORY else None)
+    axes = "".join(axis for axis in series.axes if axis in "YXS")
+    order = [k for k, axis in enumerate(series.axes) if axis not in "YXS"]
+    pixels = pixels.transpose(order + [series.axes.index(axis) for axis in axes])
+    return lambda index: (pixels[index], axes)
+
+
+def _expansion(page: tifffile.TiffPage) -> float:
+    """How many bytes of pixels a byte of the file can become."""
+    return EXPANSION.get(page.compression, math.inf) * 8 * page.nbytes / page.size / page.bitspersample
+
+
+def _check_samples(page: tifffile.TiffPage, channel: int | None, name: str) -> int | None:
+    """The channel to take of a pixel's samples, checked before any is read; None for grey and colours as they are."""
+    if page.photometric == PHOTOMETRIC.PALETTE or (page.photometric in COLOURS and page.samplesperpixel > 2):
+        return None if channel is None else channel_index(channel, 3, name) + 1
+    count = page.samplesperpixel - _transparencies(page)
+    if count > 1:
+        return channel_index(channel, count, name) + 1
+    refuse_choice(channel, name)
+    return None
+
+
+def _transparencies(page: tifffile.TiffPage) -> int:
+    return sum(extra in (1, 2) for extra in page.extrasamples)
+
+
+def _as_shown(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:
+    """Turns what a page holds, (H, W) or (H, W, S), into intensities and colours: bright is bright.
+
+    Returns:
+        (H, W), or (H, W, n): RGB, or channels that are not colours; without transparency.
+    """
+    if page.photometric == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "ub":
+        return np.invert(pixels) if pixels.dtype == bool else pixels.dtype.type(2**page.bitspersample - 1) - pixels
+    if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
+        # Some programs write 8 of the 16 bit.
+        return apply_palette(pixels, (page.colormap >> (8 if page.colormap.max() > 255 else 0)).astype(np.uint8).T)
+    if pixels.ndim == 2:
+        return pixels
+    if page.photometric == PHOTOMETRIC.SEPARATED:
+        return _cmyk_to_rgb(pixels)
+    if page.photometric == PHOTOMETRIC.YCBCR and page.compression not in JPEG:
+        return cv2.cvtColor(np.ascontiguousarray(pixels[..., [0, 2, 1]]), cv2.COLOR_YCrCb2RGB)
+    pixels = pixels[..., : page.samplesperpixel - _transparencies(page)]
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def _cmyk_to_rgb(pixels: Pixels) -> Pixels:
+    """Of ink, unsigned (H, W, 4), what it leaves of the light, as programs without colour profiles show it.
+
+    >>> _cmyk_to_rgb(np.array([[[0, 255, 255, 0], [0, 0, 0, 200]]], np.uint8))[0].tolist()
+    [[255, 0, 0], [55, 55, 55]]
+    """
+    if pixels.shape[2] < 4 or pixels.dtype.kind != "u":
+        raise ValueError(f"its inks, {pixels.dtype} of shape {pixels.shape}, are not CMYK")
+    most = np.iinfo(pixels.dtype).max
+    light = 1 - pixels[..., :4] / np.float32(most)
+    return np.rint(light[..., :3] * light[..., 3:] * most).astype(pixels.dtype)

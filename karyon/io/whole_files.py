@@ -1,0 +1,41 @@
+"""Files that appear under their names only when they are whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from karyon.errors import cannot_write
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Makes a file appear under its name only when it is whole, and leaves nothing behind otherwise.
+
+    Yields:
+        the path to write to.
+    """
+    writing = path.with_name(f"{path.name}.writing")
+    try:
+        yield writing
+        writing.replace(path)
+    finally:
+        writing.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file that appears under its name only when it is whole."""
+    with whole(path) as writing:
+        writing.write_bytes(data)
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Says in one sentence that something could not be written.
+
+    Raises:
+        DataError: the operating system refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(error.filename or folder, error, "or choose another folder with --out") from None

@@ -1,1 +1,0 @@
-"""What becomes of a prediction on disk: one file a format, the same ids in each."""

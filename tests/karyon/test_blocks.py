@@ -1,0 +1,102 @@
+"""Predicting block by block: the same objects as of the whole image at once, each once, whatever the cut."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from round_trip import METHODS, Labels, Method, nuclei, same_objects, separate_ellipses
+
+from karyon.inference.blocks import Block, Blocks, Found
+from karyon.instances import Instances
+from karyon.metrics.matching import match_instances
+from karyon.representations.foreground.postprocessing import ForegroundPostprocessing
+from karyon.representations.protocol import Maps, Postprocessing
+
+
+def in_blocks(blocks: Blocks, maps: Maps, postprocessing: Postprocessing, seen: list[Block] | None = None) -> Found:
+    def find(block: Block) -> Found:
+        if seen is not None:
+            seen.append(block)
+        part = maps[(slice(None), *block.region)]
+        return postprocessing.probability(part), postprocessing(part)
+
+    found = blocks.find((maps.shape[1], maps.shape[2]), find, probability=True)
+    # Ids have no gaps, and the boxes are those of the label image.
+    assert np.array_equal(Instances.from_labels(found[1].labels).boxes, found[1].boxes)
+    assert len(found[1]) == found[1].labels.max() == len(found[1].scores)
+    return found
+
+
+@pytest.fixture(scope="module")
+def scene() -> Labels:
+    """Six scenes of nuclei, many of them touching, beside each other, (256, 384), ids without gaps."""
+    scenes = nuclei(6, 128)
+    scenes += np.where(scenes > 0, 1000 * np.arange(6)[:, None, None], 0)
+    image = scenes.reshape(2, 3, 128, 128).swapaxes(1, 2).reshape(256, 384)
+    return np.unique(image, return_inverse=True)[1].reshape(image.shape)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_every_representation_gives_the_objects_of_the_whole_image(method: Method, scene: Labels) -> None:
+    maps, postprocessing = method.maps(scene), method.postprocessing()
+    whole = postprocessing(maps)
+    probability, found = in_blocks(Blocks(block=64, halo=64), maps, postprocessing)
+    assert len(whole) == len(found) > 40
+    # Where maps are exact, watersheds meet ties, which a cut may decide otherwise.
+    assert match_instances(whole.labels, found.labels).ious.sum() / len(whole) > 0.995
+    assert np.array_equal(probability, postprocessing.probability(maps))
+
+
+@settings(max_examples=40)
+@given(separate_ellipses(), st.sampled_from([16, 32, 48]))
+def test_objects_keep_their_pixels_and_scores(labels: Labels, block: int) -> None:
+    # Moved, so that the blocks' edges cross the ellipses.
+    maps = METHODS["foreground"].maps(np.pad(labels, ((5, 0), (7, 0)))) * np.linspace(0.6, 1, 87, dtype=np.float32)
+    postprocessing = ForegroundPostprocessing(min_area=1)
+    whole, (_, found) = postprocessing(maps), in_blocks(Blocks(block, halo=16, align=16), maps, postprocessing)
+    assert same_objects(whole.labels, found.labels)
+    assert np.sort(found.scores) == pytest.approx(np.sort(whole.scores))
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 100), st.integers(1, 100))
+def test_a_block_and_its_halo_is_all_that_is_asked_for(height: int, width: int) -> None:
+    seen: list[Block] = []
+    blocks = Blocks(block=32, halo=16, align=16)
+    in_blocks(blocks, np.zeros((1, height, width), np.float32), ForegroundPostprocessing(), seen)
+    sizes = [tuple(side.stop - side.start for side in block.region) for block in seen]
+    assert len(seen) == -(-height // 32) * -(-width // 32) and np.max(sizes) <= 64
+    assert max(height, width) > 32 or sizes == [(height, width)]
+    assert [block.share for block in seen] == pytest.approx(np.arange(len(seen)) / len(seen))
+    covered = np.zeros((height, width), int)
+    for block in seen:
+        covered[block.core] += 1
+    assert (covered == 1).all()
+
+
+def test_an_object_that_two_blocks_find_a_little_differently_is_one() -> None:
+    def find(block: Block) -> Found:
+        left, labels = 25 - block.region[1].start, np.zeros((32, 48), np.int32)
+        left += 2 * (block.core[1].start > 0)
+        labels[10:20, left : left + 12] = 1
+        return None, Instances.from_labels(labels)
+
+    assert Blocks(block=32, halo=16, align=16).find((32, 64), find)[1].boxes.tolist() == [[25, 10, 37, 20]]
+
+
+def test_what_is_larger_than_the_halo_is_cut_but_never_drawn_twice() -> None:
+    found = in_blocks(Blocks(32, halo=16, align=16), np.ones((1, 96, 96), np.float32), ForegroundPostprocessing())[1]
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize(("block", "halo"), [(100, 32), (64, 10), (0, 32), (64, -32)])
+def test_blocks_that_do_not_fit_the_stride_are_refused(block: int, halo: int) -> None:
+    with pytest.raises(ValueError, match=f"Blocks of {block} px with a halo of {halo} px .* multiples of 32 px"):
+        Blocks(block, halo)
+
+
+@pytest.mark.parametrize(("scale", "block", "halo"), [(1, 768, 128), (3, 256, 64), (0.5, 768, 256), (0.1, 2560, 1280)])
+def test_blocks_of_another_scale_show_the_network_as_much(scale: float, block: int, halo: int) -> None:
+    blocks = Blocks(768, 128).at_scale(scale)
+    assert (blocks.block, blocks.halo) == (block, halo)
+    assert halo * scale >= 128
