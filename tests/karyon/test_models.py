@@ -14,7 +14,8 @@ import torch
 
 from datamodules.drawing import draw_nuclei
 from karyon import load_model
-from karyon.bundle import Card, read_card
+from karyon.bundle import Card, read_card, write_card
+from karyon.layouts.dsb2018_files import open_source, read_entry_image, scan_layout
 from karyon.metrics.matching import match_instances
 from karyon.model import DEFAULT, MODELS
 
@@ -86,6 +87,24 @@ def test_drawn_nuclei_are_found_on_either_ground_by_onnx_runtime_and_by_torch(na
         same = match_instances(found.labels, again.labels)
         assert same.n_true == same.n_pred == same.tp[9]
         np.testing.assert_allclose(found.scores, again.scores, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", NAMES)
+def test_real_images_have_the_same_objects_by_either_engine(name: str, tmp_path: Path, real_dsb2018: Path) -> None:
+    card = dataclasses.replace(read_card(MODELS / name), onnx=None)
+    write_card(tmp_path, card)
+    shutil.copy(MODELS / name / card.weights["file"], tmp_path)
+    onnx, pytorch = load_model(name, device="cpu"), load_model(tmp_path, device="cpu")
+    archive = open_source(real_dsb2018, "stage1_test")
+    assert archive is not None
+    for entry in scan_layout(archive)[::9]:
+        image = read_entry_image(archive, entry)
+        found, again = onnx.segment(image), pytorch.segment(image)
+        assert len(found) == len(again) > 0
+        # A pixel on the threshold may fall to either side.
+        assert np.mean(found.labels != again.labels) < 1e-4
 
 
 def test_a_model_segments_without_pytorch() -> None:
