@@ -12,10 +12,9 @@ from karyon.inference.blocks import Blocks
 from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
 from karyon.inference.predictor import Diameter, Predictor
 from karyon.instances import Instances
+from karyon.model_names import DEFAULT as DEFAULT
+from karyon.model_names import MODELS as MODELS
 from karyon.preprocessing import Background, Pixels, Preprocessing
-
-MODELS = Path(__file__).parent / "models"
-DEFAULT = "nuclei"
 
 BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
 

@@ -40,7 +40,7 @@ def run(
         commands: that there are.
         prog: what the user has typed before.
         description: of the program.
-        otherwise: what to do with arguments that begin with a listed command without a module.
+        otherwise: runs a command that is listed without a module.
 
     Returns:
         the exit code.
