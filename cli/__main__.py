@@ -19,6 +19,7 @@ ALL = {
     "convert": COMMANDS["convert"],
     "check": ("cli.check", "look at data, or at a config's data, for what would spoil a training"),
     "export": ("cli.export", "make a model bundle of a checkpoint, to keep, share and segment with"),
+    "benchmark": ("cli.benchmark", "score models, beside a classical baseline, on annotated folders of any images"),
     "compare": ("cli.compare", "train several configs and draw their curves side by side"),
     "sweep": ("cli.sweep", "search hyper-parameters, on one machine or on a cluster"),
     "figure": ("cli.figure", "draw a figure of test images: input, truth and result"),

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from karyon.batch import Batch
 from karyon.errors import DataError
+from karyon.inference.engines import available_cores
 from karyon.io.whole_files import write_whole
 
 
@@ -188,8 +189,7 @@ def hardware(trainer: Trainer) -> str:
     if trainer.strategy.root_device.type == "cuda":
         name = torch.cuda.get_device_name(trainer.strategy.root_device)
         return f"{trainer.world_size} x {name}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU, {cores} cores ({_processor()})"
+    return processor()
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
@@ -210,7 +210,12 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return peak
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU in words, and how many of its cores this process may use."""
+    return f"CPU, {available_cores()} cores ({_model_name()})"
+
+
+def _model_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
