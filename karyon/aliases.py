@@ -40,7 +40,12 @@ MODULES = {
     "lightning_modules.metrics.": "karyon.metrics.",
     "datamodules.layouts.": "karyon.layouts.",
 }
-ARGUMENTS = {"decoder": "postprocessing", "kinds": "image_types", "val_kinds": "val_image_types"}
+ARGUMENTS = {
+    "decoder": "postprocessing",
+    "kinds": "image_types",
+    "val_kinds": "val_image_types",
+    "upscale_to": "rescale_to",
+}
 INFERENCE = "lightning_modules.inference."
 
 
@@ -94,7 +99,7 @@ def _upgrade_arguments(arguments: Config, owner: str) -> Config:
 
 
 def _inference(inference: Any) -> Config:
-    """The arguments that have taken the place of nested classes: rotations, upscale_to, blocks."""
+    """The arguments that have taken the place of nested classes: rotations, rescale_to, blocks."""
     if not inference:
         return {}
     if isinstance(inference, str):
@@ -105,7 +110,7 @@ def _inference(inference: Any) -> Config:
         case "DihedralAverage":
             return {**inner, "rotations": True}
         case "EnlargeSmall":
-            return {**inner, "upscale_to": arguments["diameter"]}
+            return {**inner, "rescale_to": arguments["diameter"]}
         case "Tiled":
             # Windows that were blended have become blocks that are put together object by object.
             return {**inner, "blocks": {"class_path": "karyon.inference.blocks.Blocks"}}

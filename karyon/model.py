@@ -1,6 +1,6 @@
 """A trained model: an image's pixels in, its objects out."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,29 @@ from typing import Any
 from karyon.building import build
 from karyon.bundle import Card, build_network, build_preprocessing, checked_file, read_card, read_weights
 from karyon.errors import DataError
-from karyon.inference.blocks import Blocks
+from karyon.inference.blocks import Blocks, Found
 from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
-from karyon.inference.predictor import Diameter, Predictor
+from karyon.inference.predictor import Predictor, Report
+from karyon.inference.views import Diameter, View, choose_view
 from karyon.instances import Instances
 from karyon.model_names import DEFAULT as DEFAULT
 from karyon.model_names import MODELS as MODELS
 from karyon.preprocessing import Background, Pixels, Preprocessing
 
 BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model finds in an image.
+
+    Attributes:
+        instances: the objects, at the image's size.
+        view: how the image was seen.
+    """
+
+    instances: Instances
+    view: View
 
 
 class Model:
@@ -35,45 +49,81 @@ class Model:
     def segment(
         self,
         image: Pixels,
-        diameter: Diameter = None,
+        diameter: Diameter = "auto",
         name: str = "image",
-        report: Callable[[float], None] | None = None,
+        report: Report | None = None,
         background: Background = "auto",
     ) -> Instances:
-        """Finds the objects of an image.
+        """Finds the objects of an image; see `answer`."""
+        return self.answer(image, diameter, name, report, background).instances
+
+    def answer(
+        self,
+        image: Pixels,
+        diameter: Diameter = "auto",
+        name: str = "image",
+        report: Report | None = None,
+        background: Background = "auto",
+    ) -> Answer:
+        """Finds the objects of an image, and tells how it was seen.
 
         Large images are taken in overlapping blocks, so that memory is bounded but for the image and its result.
 
         Args:
             image: (H, W) or (H, W, 3 RGB), any dtype.
             diameter: typical diameter of the image's objects, px; the image is rescaled to the model's size. ``"auto"``
-                takes two passes: an image of small objects is upscaled, three times at most. None keeps the image's
-                scale.
+                finds it in a first look, and rescales where it is far from the model's, from an eighth to three
+                times. None keeps the image's scale.
             name: of the image, for errors.
             report: is told which share of the image has been looked at, below 1, as often as there is news.
-            background: of the image, where it is known; auto decides.
-
-        Returns:
-            the objects, at the image's size.
+            background: of the image, where it is known. For a model that wants it dark, auto looks both ways and takes
+                the one in which it is surer of what it finds.
 
         Raises:
             DataError: the pixels cannot be used, or the model does not know or not choose its scale.
         """
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
             raise DataError(f"{name}: the shape {image.shape} cannot be used: expected (H, W) or (H, W, 3).")
+        if diameter == "auto" and not self._knows_scales:
+            diameter = None
         if diameter is not None:
             self._check_scale(name)
-        parts = self.preprocessing.parts(name, image, background)
+        both = background == "auto" and self.preprocessing.wants_dark
+        polarities = (False, True) if both else (False,)
+        parts = self.preprocessing.parts(name, image, "dark" if both else background)
         size = (image.shape[0], image.shape[1])
         if self.preprocessing.image_size:
-            return self.predictor.predict(parts()[None], [size], [name])[0][1]
-        return self.predictor.find(parts, size, diameter, report)[1]
+            planes = parts()
+
+            def find(view: View) -> Found:
+                seen = 1 - planes if view.inverted else planes
+                return self.predictor.predict(seen[None], [size], [name])[0]
+
+            view, found = choose_view(find, None, None, polarities)
+            found = found or find(view)
+        else:
+            # Half of the work is a first look, where there is one: most often it is all.
+            first, second = _halves(report) if both or diameter == "auto" else (None, report)
+            view, found = self.predictor.look(parts, size, diameter, polarities, first)
+            found = found or self.predictor.find(parts, size, view, second)
+        return Answer(found[1], View(view.inverted or parts.inverted, view.scale))
+
+    @property
+    def _knows_scales(self) -> bool:
+        return self.preprocessing.image_size is None and self.card.object_diameter is not None
 
     def _check_scale(self, name: str) -> None:
         if self.preprocessing.image_size:
             raise DataError(f"{name}: the model {self.card.name} sees every image at one size: leave the diameter out.")
         if self.card.object_diameter is None:
             raise DataError(f"{name}: the card of {self.card.name} names no object size: leave the diameter out.")
+
+
+def _halves(report: Report | None) -> tuple[Report | None, Report | None]:
+    """What takes the shares of the first half of some work, and of the second."""
+    if report is None:
+        return None, None
+    return lambda share: report(share / 2), lambda share: report((1 + share) / 2)
 
 
 def load_model(

@@ -176,6 +176,11 @@ class Preprocessing:
             image = to_channels(self.normalization(pixels), self.channels)
         return resize(image, self.image_size) if self.image_size and self.image_size != image.shape[:2] else image
 
+    @property
+    def wants_dark(self) -> bool:
+        """Whether images on a bright background are to be inverted."""
+        return isinstance(self.normalization, PercentileNormalize) and self.normalization.dark_background
+
     def parts(self, name: str, pixels: Pixels, background: Background = "auto") -> "Parts":
         """Prepares an image part by part, so that a large one need not be in memory as floats, too.
 

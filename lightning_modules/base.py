@@ -11,7 +11,8 @@ from torchmetrics import MetricCollection
 from karyon.batch import Batch
 from karyon.detection.predictor import DetectionPredictor
 from karyon.inference.blocks import Found
-from karyon.inference.predictor import Diameter, Predictor
+from karyon.inference.predictor import Predictor
+from karyon.inference.views import Diameter
 from karyon.instances import Prediction
 from karyon.metrics.per_image import PerImageMetric
 from karyon.metrics.segmentation import segmentation_metrics

@@ -26,8 +26,8 @@ class DenseSegmenter(BaseModule):
         optimizer: makes the optimizer of the parameters.
         scheduler: makes the learning-rate scheduler of the optimizer, stepped each epoch.
         rotations: whether maps are averaged over the eight rotations and flips of each image (test-time augmentation).
-        upscale_to: median diameter, px, to which images of small objects are upscaled in a second pass; one pass by
-            default.
+        rescale_to: median diameter, px, to which images of much smaller or larger objects are rescaled in a second
+            pass; one pass by default.
         blocks: predicts large images block by block, at their original size, without a loss; all at once by default.
         metrics: further metrics beside those of `karyon.metrics.segmentation.segmentation_metrics` and the loss.
         channels_last: keeps weights and images channels-last, faster with bf16 on recent CPUs and on GPUs.
@@ -41,7 +41,7 @@ class DenseSegmenter(BaseModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         scheduler: LRSchedulerCallable | None = None,
         rotations: bool = False,
-        upscale_to: float | None = None,
+        rescale_to: float | None = None,
         blocks: Blocks | None = None,
         metrics: Sequence[PerImageMetric] | None = None,
         channels_last: bool = False,
@@ -53,14 +53,14 @@ class DenseSegmenter(BaseModule):
         self.postprocessing = postprocessing
         self.rotations = rotations
         self.blocks = blocks
-        self.upscale_to = upscale_to
-        if upscale_to:
+        self.rescale_to = rescale_to
+        if rescale_to:
             self.diameter = "auto"
 
     @property
     def predictor(self) -> Predictor:
         engine = TorchEngine(lambda image: self.representation.maps(self(image)), self.device)
-        return Predictor(engine, self.postprocessing, self.rotations, self.blocks, self.upscale_to)
+        return Predictor(engine, self.postprocessing, self.rotations, self.blocks, self.rescale_to)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps images (B, C, H, W) to the network's output (B, K, H, W)."""
@@ -80,7 +80,7 @@ class DenseSegmenter(BaseModule):
         # processes make up other batches than one.
         images = zip(output.split(1), annotation(batch).split(1), strict=True)
         losses = [self.representation.loss(single, labels) for single, labels in images]
-        if self.rotations or self.upscale_to:
+        if self.rotations or self.rescale_to:
             found = self.predict_step(batch)
         else:
             # The loss has needed the one pass already.

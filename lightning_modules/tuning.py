@@ -80,8 +80,8 @@ class TuningTrainer(Trainer):
             raise DataError(
                 f"{type(postprocessing).__name__} has no parameters to tune: validate and test can do without."
             )
-        if getattr(model, "blocks", None) is not None or getattr(model, "upscale_to", None):
-            raise DataError("tune looks at whole images once: leave model.init_args.blocks and upscale_to out.")
+        if getattr(model, "blocks", None) is not None or getattr(model, "rescale_to", None):
+            raise DataError("tune looks at whole images once: leave model.init_args.blocks and rescale_to out.")
         if getattr(datamodule, "train_on_validation", False):
             raise DataError(
                 "This model was trained on the validation images, which tell nothing of its parameters: tune the run "

@@ -30,13 +30,13 @@ def segment(args: list[str], prog: str) -> int:
     return segment_images(options)
 
 
-def _diameter(text: str) -> float | str:
-    if text == "auto":
-        return text
+def _diameter(text: str) -> float | str | None:
+    if text in ("auto", "none"):
+        return "auto" if text == "auto" else None
     with suppress(ValueError):
         if 0 < (value := float(text)) < math.inf:
             return value
-    raise argparse.ArgumentTypeError(f"{text} is not a size: expected a number of px above 0, or auto")
+    raise argparse.ArgumentTypeError(f"{text} is not a size: expected a number of px above 0, auto or none")
 
 
 def _channel(text: str) -> int:
@@ -70,8 +70,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--diameter",
         type=_diameter,
-        help="typical diameter of the objects in px: the image is rescaled to the model's size; auto: two passes, "
-        "upscale images of small objects",
+        default="auto",
+        help="typical diameter of the objects in px: the image is rescaled to the model's size; auto finds it in a "
+        "first look; none keeps the image's scale",
     )
     parser.add_argument(
         "--rotations", "--tta", action="store_true", help="average over rotations and flips; eight times the work"

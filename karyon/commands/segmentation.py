@@ -13,7 +13,7 @@ from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, sto
 from karyon.commands.inputs import find_images
 from karyon.commands.shards import WHOLE
 from karyon.errors import DataError
-from karyon.inference.predictor import Diameter
+from karyon.inference.views import Diameter
 from karyon.instances import Prediction
 from karyon.io.reading import Pages, open_image
 from karyon.io.result_tables import complete_images

@@ -13,8 +13,8 @@ from karyon.detection.detections import Detections
 from karyon.detection.postprocessing import DetectionPostprocessing
 from karyon.inference.blocks import Found
 from karyon.inference.engines import Images
-from karyon.inference.predictor import Diameter, Report
-from karyon.inference.scaling import enlargement, size_at
+from karyon.inference.predictor import Report
+from karyon.inference.views import AS_IS, Diameter, View, choose_view, size_at
 from karyon.preprocessing import Image, Region
 
 
@@ -78,26 +78,30 @@ class DetectionPredictor:
         found = self.detect(images, sizes)
         return [(None, self.postprocessing(single, size)) for single, size in zip(found, sizes, strict=True)]
 
-    def find(
+    def look(
         self,
         part: Callable[[Region], Image],
         size: tuple[int, int],
         diameter: Diameter = None,
+        polarities: Sequence[bool] = (False,),
+        report: Report | None = None,
+        probability: bool = False,
+    ) -> tuple[View, Found | None]:
+        """Decides how an image is seen; see `karyon.inference.predictor.Predictor.look`."""
+        return choose_view(lambda view: self.find(part, size, view), self.model_diameter, diameter, polarities)
+
+    def find(
+        self,
+        part: Callable[[Region], Image],
+        size: tuple[int, int],
+        view: View = AS_IS,
         report: Report | None = None,
         probability: bool = False,
     ) -> Found:
         """Finds the objects of one image; see `karyon.inference.predictor.Predictor.find`."""
         image = part((slice(None), slice(None)))
-        if diameter is None:
-            return self.predict(image[None], [size], [""])[0]
-        assert self.model_diameter is not None, "checked by whoever offers the choice"
-        if diameter == "auto":
-            found = self.predict(image[None], [size], [""])[0]
-            scale = enlargement(self.model_diameter, found[1])
-            if scale == 1:
-                return found
-        else:
-            scale = self.model_diameter / diameter
-        planes = np.ascontiguousarray(image.transpose(1, 2, 0))
-        seen = preprocessing.resize(planes, size_at(scale, *size)).transpose(2, 0, 1)
-        return self.predict(np.ascontiguousarray(seen)[None], [size], [""])[0]
+        image = 1 - image if view.inverted else image
+        if (seen := size_at(view.scale, *size)) != size:
+            planes = np.ascontiguousarray(image.transpose(1, 2, 0))
+            image = np.ascontiguousarray(preprocessing.resize(planes, seen).transpose(2, 0, 1))
+        return self.predict(image[None], [size], [""])[0]

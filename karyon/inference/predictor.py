@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,23 +13,21 @@ from karyon.errors import DataError
 from karyon.inference.blocks import Block, Blocks, Found
 from karyon.inference.engines import Engine, Images
 from karyon.inference.rotations import VIEWS, turn
-from karyon.inference.scaling import areas_at, enlargement, size_at
+from karyon.inference.views import AS_IS, Diameter, View, areas_at, choose_view, size_at
 from karyon.preprocessing import Image, Region
 from karyon.representations.protocol import Maps, Postprocessing
 
 FIRST_LOOK = 2048  # px
 
-Diameter = float | Literal["auto"] | None
-"""Typical diameter of an image's objects, px; auto finds it in a first look and upscales images of small objects."""
 Report = Callable[[float], None]
 """Is told which share of an image has been looked at, below 1."""
 
 
 @dataclass
 class Predictor:
-    """Applies a dense network: scale, rotations, blocks, engine and post-processing, in this order, each once.
+    """Applies a dense network: polarity, scale, rotations, blocks, engine, post-processing, in this order, each once.
 
-    Polarity and contrast come before, in `karyon.preprocessing.Preprocessing`, which training shares.
+    Contrast comes before, in `karyon.preprocessing.Preprocessing`, which training shares.
 
     Attributes:
         engine: computes maps.
@@ -68,14 +66,52 @@ class Predictor:
                     f"{name} was resized, and blocks and a diameter keep the original size: leave out image_size, or "
                     "blocks and the diameter."
                 )
-            found.append(self.find(partial(_crop, image), size, diameter, probability=True))
+            part = partial(_crop, image)
+            view, seen = self.look(part, size, diameter, probability=True)
+            found.append(seen or self.find(part, size, view, probability=True))
         return found
+
+    def look(
+        self,
+        part: Callable[[Region], Image],
+        size: tuple[int, int],
+        diameter: Diameter = None,
+        polarities: Sequence[bool] = (False,),
+        report: Report | None = None,
+        probability: bool = False,
+    ) -> tuple[View, Found | None]:
+        """Decides how an image is seen, by a first look at its middle where that is needed.
+
+        Args:
+            part: gives a region of the prepared image, (C, h, w).
+            size: height and width of the image, px.
+            diameter: of its objects.
+            polarities: whether the image is inverted; both where that is to be decided.
+            report: is told how far it is.
+            probability: whether the foreground's probability is wanted, too.
+
+        Returns:
+            the view, and the objects where the look has been at the whole image in just that view.
+        """
+        top, left = (max(0, (side - FIRST_LOOK) // 2) for side in size)
+        seen = min(size[0], FIRST_LOOK), min(size[1], FIRST_LOOK)
+        middle = partial(_shifted, part, top, left)
+        looks = count()
+
+        def find(view: View) -> Found:
+            before = next(looks)
+            # Where the first looks do not suffice, how many follow is not known.
+            part_of = report and (lambda share: report(min((before + share) / len(polarities), 1.0)))
+            return self.find(middle, seen, view, part_of, probability)
+
+        view, found = choose_view(find, self.model_diameter, diameter, polarities)
+        return view, found if seen == size else None
 
     def find(
         self,
         part: Callable[[Region], Image],
         size: tuple[int, int],
-        diameter: Diameter = None,
+        view: View = AS_IS,
         report: Report | None = None,
         probability: bool = False,
     ) -> Found:
@@ -84,41 +120,19 @@ class Predictor:
         Args:
             part: gives a region of the prepared image, (C, h, w).
             size: height and width of the image, px.
-            diameter: of its objects.
+            view: how it is seen.
             report: is told how far it is.
             probability: whether the foreground's probability is wanted, too.
         """
-        scale = 1.0
-        if diameter == "auto":
-            assert self.model_diameter is not None, "checked by whoever offers the choice"
-            top, left = (max(0, (side - FIRST_LOOK) // 2) for side in size)
-            look = slice(top, min(top + FIRST_LOOK, size[0])), slice(left, min(left + FIRST_LOOK, size[1]))
-            seen = look[0].stop - look[0].start, look[1].stop - look[1].start
-            found = self._find(lambda region: part(_shift(region, top, left)), seen, 1.0, None, probability)
-            scale = enlargement(self.model_diameter, found[1])
-            if size_at(scale, *size) == size and seen == size:
-                return found
-        elif diameter is not None:
-            assert self.model_diameter is not None, "checked by whoever offers the choice"
-            scale = self.model_diameter / diameter
-        return self._find(part, size, scale, report, probability)
 
-    def _find(
-        self,
-        part: Callable[[Region], Image],
-        size: tuple[int, int],
-        scale: float,
-        report: Report | None,
-        probability: bool,
-    ) -> Found:
         def find(block: Block) -> Found:
             if report:
                 report(block.share)
             region = part(block.region)
-            (maps,) = self.maps(region[None], scale)
-            return self.finish(maps, (region.shape[-2], region.shape[-1]), scale, probability)
+            (maps,) = self.maps((1 - region if view.inverted else region)[None], view.scale)
+            return self.finish(maps, (region.shape[-2], region.shape[-1]), view.scale, probability)
 
-        blocks = self.blocks.at_scale(scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
+        blocks = self.blocks.at_scale(view.scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
         return blocks.find(size, find, probability)
 
     def maps(self, images: Images, scale: float = 1.0) -> NDArray[np.float32]:
@@ -151,9 +165,9 @@ def _crop(image: Image, region: Region) -> Image:
     return image[(..., *region)]
 
 
-def _shift(region: Region, top: int, left: int) -> Region:
+def _shifted(part: Callable[[Region], Image], top: int, left: int, region: Region) -> Image:
     rows, columns = region
-    return slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)
+    return part((slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)))
 
 
 def _resize(image: Image, size: tuple[int, int]) -> Image:

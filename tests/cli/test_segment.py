@@ -186,7 +186,7 @@ def test_what_cannot_be_done_is_one_sentence(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--diameter", "0"), "argument --diameter: 0 is not a size: expected a number of px above 0, or auto"),
+        (("--diameter", "0"), "argument --diameter: 0 is not a size: expected a number of px above 0, auto or none"),
         (("--diameter", "x"), "x is not a size"),
         (("--diameter", "inf"), "inf is not a size"),
         (("--channel", "0"), "argument --channel: 0 is not a channel: expected 1, 2, ..."),

@@ -173,7 +173,7 @@ def test_how_far_a_large_image_is_is_told(
     Path("in").mkdir()
     cv2.imwrite("in/a.png", np.tile(SQUARES, (4, 1)))
     tifffile.imwrite("in/b.tif", np.stack([SQUARES] * 2), photometric="minisblack")
-    assert segment("in") == 0
+    assert segment("in", "--diameter", "none") == 0
     said = capsys.readouterr().out
     assert re.search(r"\[1/2\] a\.png: 8 objects  \d+ s spent, about \d+ s left", said)
     assert "2 segmented, 0 done before, 0 failed" in said

@@ -79,8 +79,8 @@ def test_parameters_of_another_checkpoint_or_postprocessing_are_left_aside(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--model.init_args.blocks", "karyon.inference.blocks.Blocks"], "leave model.init_args.blocks and upscale_to"),
-        (["--model.init_args.upscale_to", 30], "leave model.init_args.blocks and upscale_to out."),
+        (["--model.init_args.blocks", "karyon.inference.blocks.Blocks"], "leave model.init_args.blocks and rescale_to"),
+        (["--model.init_args.rescale_to", 30], "leave model.init_args.blocks and rescale_to out."),
         (["--data.init_args.train_on_validation", "true"], "trained on the validation images, which tell nothing of"),
         (["--metric", "beauty"], "There is no metric beauty to tune by: choose one of dsb_score"),
     ],

@@ -27,7 +27,7 @@ def test_every_new_name_is_there(new: str) -> None:
                 "class_path": "lightning_modules.inference.EnlargeSmall",
                 "init_args": {"diameter": 24, "inner": {"class_path": "lightning_modules.inference.DihedralAverage"}},
             },
-            {"upscale_to": 24, "rotations": True},
+            {"rescale_to": 24, "rotations": True},
         ),
         (
             {"class_path": "lightning_modules.inference.Tiled", "init_args": {"window": 512}},

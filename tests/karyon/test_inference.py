@@ -20,7 +20,7 @@ from karyon.inference.engines import OnnxEngine, TorchEngine, choose_device, tor
 from karyon.inference.onnx_file import MapsNetwork, write_onnx
 from karyon.inference.predictor import Predictor
 from karyon.inference.rotations import VIEWS, turn, turn_back
-from karyon.inference.scaling import areas_at
+from karyon.inference.views import View, areas_at
 from karyon.networks.unet import UNet
 from karyon.representations.border.postprocessing import BorderPostprocessing
 from karyon.representations.flow.postprocessing import FlowPostprocessing
@@ -123,7 +123,7 @@ def test_areas_are_those_of_the_models_scale() -> None:
 @pytest.mark.parametrize(
     ("drawn", "diameter", "sides"),
     [
-        # Three times as large at most, never smaller, and once where that is enough.
+        # Three times as large at most, smaller too, and once where that is near enough.
         *((12, "auto", [96, 192]), (6, "auto", [96, 288]), (24, "auto", [96]), (30, "auto", [96])),
         *((12, None, [96]), (12, 12, [192]), (24, 48, [48])),
     ],
@@ -138,12 +138,28 @@ def test_objects_are_brought_to_the_models_scale(drawn: float, diameter: object,
     assert probability is not None and np.abs(probability - discs(drawn)[0, 0]).mean() < 0.07
 
 
+def test_large_objects_are_shrunk_to_the_models_scale() -> None:
+    echo, image = Echo(), discs(120, side=480)
+    [(_, found)] = Predictor(echo, FIND, model_diameter=24).predict(image, [(480, 480)], ["a"], "auto")
+    assert [shape[-1] for shape in echo.shapes] == [480, pytest.approx(96, rel=0.05)] and len(found) == 9
+
+
+@pytest.mark.parametrize("polarity", [False, True])
+def test_the_polarity_in_which_objects_are_surer_is_taken(polarity: bool) -> None:
+    # Discs cover more than half of the image: no median tells which of the two is background.
+    image = 0.9 * discs(28)
+    part = 1 - image if polarity else image
+    predictor = Predictor(Echo(), FIND)
+    view, found = predictor.look(lambda region: part[(0, slice(None), *region)], (96, 96), None, (False, True))
+    assert view == View(inverted=polarity) and found is not None and len(found[1]) == 9
+
+
 def test_each_image_of_a_batch_has_a_scale_of_its_own() -> None:
     echo = Echo()
     images = np.concatenate([discs(30), discs(6), np.zeros((1, 1, 96, 96), np.float32)])
     found = Predictor(echo, FIND, model_diameter=24).predict(images, [(96, 96)] * 3, ["a", "b", "c"], "auto")
-    # Nothing found: nothing is known of its size.
-    assert [shape[-1] for shape in echo.shapes] == [96, 96, 288, 96]
+    # Nothing found: smaller and larger views may show more; if not, nothing is known of its size.
+    assert [shape[-1] for shape in echo.shapes] == [96, 96, 288, 96, 24, 192]
     assert [len(instances) for _, instances in found] == [9, 9, 0]
 
 
@@ -152,9 +168,7 @@ def test_of_a_large_image_the_middle_tells_the_scale(monkeypatch: pytest.MonkeyP
     image, echo = discs(12, side=256, places=8), Echo()
     # What is not in the middle is empty, but for less than the objects of which a median says something.
     image[..., :64], image[..., :64, :] = 0, 0
-    _, found = Predictor(echo, FIND, model_diameter=24).find(
-        lambda region: image[(0, slice(None), *region)], (256, 256), "auto"
-    )
+    [(_, found)] = Predictor(echo, FIND, model_diameter=24).predict(image, [(256, 256)], ["a"], "auto")
     assert [shape[-1] for shape in echo.shapes] == [128, pytest.approx(512, rel=0.05)]
     assert found.labels.shape == (256, 256) and len(found) == ndimage.label(image[0, 0])[1]
 
@@ -168,8 +182,9 @@ def test_blocks_give_what_the_whole_gives(diameter: object, rotations: bool) -> 
     whole, parts = (Predictor(engine, FIND, rotations, blocks, 12) for blocks in (None, Blocks(64, 32)))
     shares: list[float] = []
     size = image.shape[-2:]
-    probability, found = whole.find(lambda region: image[(0, slice(None), *region)], size, diameter, None, True)
-    some, again = parts.find(lambda region: image[(0, slice(None), *region)], size, diameter, shares.append, True)
+    ((probability, found),) = whole.predict(image, [size], ["a"], diameter)
+    view, _ = parts.look(lambda region: image[(0, slice(None), *region)], size, diameter)
+    some, again = parts.find(lambda region: image[(0, slice(None), *region)], size, view, shares.append, True)
     assert some is not None and probability is not None and np.abs(some - probability).max() < 0.2
     assert len(found) == len(again) >= 80
     # A block's rim need not lie on the grid of another scale.

@@ -65,7 +65,8 @@ def test_shapes_that_are_no_image_are_one_sentence(model, shape, refused):
 
 
 @pytest.mark.parametrize(
-    ("drawn", "diameter", "sides"), [(24, 24, [60]), (4, 4, [360]), (6, "auto", [120, 240]), (24, "auto", [120])]
+    ("drawn", "diameter", "sides"),
+    [(24, 24, [60]), (4, 4, [360]), (6, "auto", [120, 240]), (24, "auto", [120, 60]), (14, "auto", [120])],
 )
 def test_the_diameter_brings_objects_to_the_models_scale(model, drawn, diameter, sides):
     # The model's objects are 12 px wide.
@@ -88,6 +89,22 @@ def test_blocks_give_what_the_whole_gives(model, scale, entry):
     assert len(parts) == len(whole) == 144 and shares == sorted(shares) and len(shares) > 1
     # A block's rim need not lie on the grid of the other scale.
     assert match_instances(whole.labels, parts.labels).tp[entry] == 144
+
+
+@pytest.mark.parametrize("image_size", [None, [96, 96]])
+@pytest.mark.parametrize("bright", [False, True])
+def test_a_model_that_wants_dark_backgrounds_is_shown_one(tmp_path, image_size, bright):
+    normalization = {"class_path": "karyon.preprocessing.PercentileNormalize", "init_args": {"dark_background": True}}
+    preprocessing = {"channels": 1, "image_size": image_size, "normalization": normalization}
+    write_bundle(tmp_path, preprocessing=preprocessing)
+    model = load_model(tmp_path, device="cpu")
+    # Three quarters of it are nuclei, of which some are dim.
+    image = discs(15, 16, 6)
+    image = 255 - image if bright else image
+    answer = model.answer(image, diameter=None)
+    assert answer.view.inverted == bright and len(answer.instances) == 36
+    known = model.answer(image, diameter=None, background="bright" if bright else "dark")
+    assert (known.instances.labels == answer.instances.labels).all() and known.view == answer.view
 
 
 def test_a_model_without_a_scale_says_so(tmp_path, refused):
@@ -115,7 +132,7 @@ def test_rotations_look_eight_times(tmp_path):
     write_unet_bundle(tmp_path)
     model = load_model(tmp_path, device="cpu", rotations=True)
     seen = Recorder(model)
-    model.segment(discs(8, 16, 2)[:, :20])
+    model.segment(discs(8, 16, 2)[:, :20], diameter=None)
     assert sorted(seen.sides) == [20] * 4 + [32] * 4
 
 

@@ -100,7 +100,7 @@ def test_small_objects_are_looked_at_twice() -> None:
     network, seen = Brightness(), []
     network.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[-2:])))
     # Discs of an area of 6 x 6 px, to be seen at twice their diameter.
-    model = segmenter(network, upscale_to=4 * (36 / np.pi) ** 0.5)
+    model = segmenter(network, rescale_to=4 * (36 / np.pi) ** 0.5)
     (prediction,) = model.predict_step(collate([sample]))
     assert seen == [(40, 80), (80, 160)]
     assert prediction.instances.labels.shape == (40, 80) and len(prediction.instances) == 8
