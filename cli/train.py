@@ -36,6 +36,7 @@ from lightning_modules.callbacks.exact_resume import ExactResume
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
+from lightning_modules.callbacks.resumed_settings import ResumedSettings
 from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.callbacks.sample_pictures import SamplePictures
 from lightning_modules.callbacks.score_tables import ScoreTables
@@ -209,7 +210,15 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(config.runs_dir, config.name, version, flush_logs_every_n_steps=1)
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
-        own = [RunRecord(), ScoreTables(), TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
+        own = [
+            RunRecord(),
+            ResumedSettings(),
+            ScoreTables(),
+            TrainingFigures(),
+            EpochLines(),
+            ResultLog(),
+            ExactResume(),
+        ]
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
