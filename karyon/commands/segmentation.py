@@ -81,7 +81,7 @@ class FileSegmenter:
         Returns:
             what there is to say of the file.
         """
-        if name in self.results.complete - self.finished.left:
+        if self._is_done(name):
             self.tally.skipped += 1
             return DONE_BEFORE
         try:
@@ -125,7 +125,7 @@ class FileSegmenter:
     def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> int | None:
         """Segments an image of a file; None where it was done before."""
         title = page_name(name, pages, page)
-        if title in self.results.complete - self.finished.left:
+        if self._is_done(title):
             return None
         image = pages.read(page)
         pixel_size, plane = self._pixel_size(pages), pages.plane(page)
@@ -140,6 +140,9 @@ class FileSegmenter:
         instances = self.model.segment(image, diameter, source, report, self.options.background)
         self.results.write(answer(instances), image)
         return len(instances)
+
+    def _is_done(self, title: str) -> bool:
+        return title in self.results.complete and title not in self.finished.left
 
     def _pixel_size(self, pages: Pages) -> PixelSize | None:
         given: float | None = self.options.pixel_size
