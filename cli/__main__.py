@@ -47,11 +47,10 @@ def train() -> int:
 
     try:
         with one_voice():
-            KaryonCLI()
+            return KaryonCLI().exit_code
     except SIGTERMException:
         # A SystemExit that would end this with a code of 0, as if the training were done.
         return TERMINATED
-    return 0
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import numpy as np
 from jsonargparse import Namespace
 from lightning import LightningDataModule
 
-from cli.train import KaryonCLI, in_one_sentence
+from cli.config_errors import in_one_sentence
+from cli.train import KaryonCLI
 from datamodules.base import LabelImageDataModule
 from datamodules.crops import CropDataModule
 from datamodules.training_checks import common_size, prepare_extremes

@@ -5,8 +5,6 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,16 @@ from rich.table import Table
 
 import cli.class_names  # noqa: F401
 from cli.cluster import check_started_by_srun, trainer_plugins
+from cli.config_errors import in_one_sentence
 from cli.old_names import with_current_names
 from cli.processes import check_processes, is_first, say, settle_precision
+from cli.refused_images import say_refused
 from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
 from cli.tracking import log_run, settle_tracking
 from cli.tuned_parameters import store_parameters, stored_parameters, with_config
 from cli.weights import start_from, take_averaged
+from datamodules.prediction import PredictionLoader
 from karyon.errors import DataError
 from karyon.io.whole_files import write_whole
 from lightning_modules.callbacks.epoch_lines import EpochLines
@@ -35,6 +36,7 @@ from lightning_modules.callbacks.exact_resume import ExactResume
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
+from lightning_modules.callbacks.resumed_settings import ResumedSettings
 from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.callbacks.sample_pictures import SamplePictures
 from lightning_modules.callbacks.score_tables import ScoreTables
@@ -81,6 +83,7 @@ class KaryonCLI(LightningCLI):
     trainer: BoundingTrainer
     trained: Trained
     start: Start
+    exit_code = 0
 
     def __init__(self) -> None:
         self.run_folder: RunFolder | None = None
@@ -207,7 +210,15 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(config.runs_dir, config.name, version, flush_logs_every_n_steps=1)
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
-        own = [RunRecord(), ScoreTables(), TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
+        own = [
+            RunRecord(),
+            ResumedSettings(),
+            ScoreTables(),
+            TrainingFigures(),
+            EpochLines(),
+            ResultLog(),
+            ExactResume(),
+        ]
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
@@ -273,22 +284,8 @@ class KaryonCLI(LightningCLI):
 
     def after_predict(self) -> None:
         say(f"Everything is in {self.trainer.log_dir}")
-
-
-@contextmanager
-def in_one_sentence() -> Iterator[None]:
-    """Lets a class refuse its arguments in its own words: jsonargparse wraps its sentence into several others.
-
-    Raises:
-        DataError: it does.
-    """
-    try:
-        yield
-    except ValueError as error:
-        cause: BaseException = error
-        while isinstance(cause.__cause__, ValueError | DataError):
-            cause = cause.__cause__
-        raise DataError(str(cause)) from cause
+        if isinstance(loader := self.trainer.predict_dataloaders, PredictionLoader):
+            self.exit_code = say_refused(loader)
 
 
 def show(table: Table) -> None:

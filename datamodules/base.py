@@ -1,7 +1,7 @@
 """What every data module shares: samples from records, loaders, and random states that differ where they must."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import albumentations
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.augmentation.pipeline import compose
+from datamodules.prediction import PredictionLoader, UsableDataset, collate_usable
 from datamodules.preparation import SamplePreparation
 from datamodules.sampling import Draw, TrainingLoader, TrainingSampler
 from karyon.batch import Batch, Sample, collate
@@ -119,32 +120,38 @@ class LabelImageDataModule(lightning.LightningDataModule):
         sampler = TrainingSampler(
             image_types, self.samples_per_epoch or len(image_types), self.balance, self.sampling_seed, **world
         )
-        loader = self._loader(TrainingLoader, items, self.train_preparation, self.batch_size, sampler=sampler)
+        samples = LabelImageDataset(items, self.train_preparation)
+        loader = self._loader(TrainingLoader, samples, self.batch_size, sampler=sampler)
         loader.trainer = trainer
         return loader
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(DataLoader, self._held("val"), self.preparation, self.eval_batch_size)
+        return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(DataLoader, self._held("test"), self.preparation, self.eval_batch_size)
+        return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(DataLoader, self._held("predict"), self.preparation, self.eval_batch_size)
+        items = self._held("predict")
+        usable = UsableDataset(LabelImageDataset(items, self.preparation), items)
+        return self._loader(PredictionLoader, usable, self.eval_batch_size, collate_usable)
+
+    def _evaluation_loader(self, part: str) -> DataLoader[Sample]:
+        return self._loader(DataLoader, LabelImageDataset(self._held(part), self.preparation), self.eval_batch_size)
 
     def _loader(
         self,
         loader: type[Loader],
-        items: Sequence[Item],
-        preparation: SamplePreparation,
+        samples: Dataset[Any],
         batch_size: int,
+        collate_fn: Callable[[Any], Any] = collate,
         **kwargs: Any,
     ) -> Loader:
         return loader(
-            LabelImageDataset(items, preparation),
+            samples,
             batch_size=batch_size,
             num_workers=self.num_workers,
-            collate_fn=collate,
+            collate_fn=collate_fn,
             worker_init_fn=keep_to_one_thread,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,

@@ -1,12 +1,13 @@
 """What a model says of an image: instances, and the prediction that carries them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from karyon.labels import LabelImage, object_boxes
+from karyon.planes import PixelSize, Plane
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,16 @@ class Prediction:
         size: height and width of the original image, px.
         probability: float32 (H, W), probability of the foreground; None for models that give none.
         instances: the objects.
-        page: of a file of several, from 1; 0 where the image has a file of its own.
+        plane: where the image lies in its file.
+        pixel_size: None where it is not known.
     """
 
     name: str
     size: tuple[int, int]
     probability: NDArray[np.float32] | None
     instances: Instances
-    page: int = 0
+    plane: Plane = field(default_factory=Plane)
+    pixel_size: PixelSize | None = None
 
     def to(self, device: Any) -> "Prediction":
         """Itself: `Trainer.predict` moves what it hands back to the CPU, where this is already."""

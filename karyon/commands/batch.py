@@ -1,7 +1,7 @@
 """Going on with the results of an earlier call of the same command."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,14 @@ from karyon.errors import DataError
 from karyon.io.whole_files import write_whole
 
 
-def resumes(path: Path, settings: Mapping[str, Any], remedy: str) -> bool:
+def resumes(path: Path, settings: Mapping[str, Any], remedy: str, free: Collection[str] = ()) -> bool:
     """Whether results made with the same settings are there to go on with; writes the settings down where none are.
 
     Args:
         path: the file of the settings, beside the results.
         settings: the present ones.
         remedy: what to do where they differ from the earlier ones.
+        free: those that may differ.
 
     Raises:
         DataError: they do.
@@ -27,6 +28,6 @@ def resumes(path: Path, settings: Mapping[str, Any], remedy: str) -> bool:
         earlier = dict(json.loads(path.read_text()))
     except (ValueError, TypeError):
         earlier = {}
-    if differing := sorted(key for key in settings if earlier.get(key) != settings[key]):
+    if differing := sorted(key for key in settings if earlier.get(key) != settings[key] and key not in free):
         raise DataError(f"{path.parent} holds results of other options ({', '.join(differing)}): {remedy}.")
     return True

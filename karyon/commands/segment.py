@@ -31,12 +31,25 @@ def segment(args: list[str], prog: str) -> int:
 
 
 def _diameter(text: str) -> float | str | None:
+    """A number of px; or ``auto``, or a number of um with its unit, as they stand; None for ``none``."""
     if text in ("auto", "none"):
         return "auto" if text == "auto" else None
+    in_um = next((text.removesuffix(unit) for unit in ("um", "µm", "μm") if text.endswith(unit)), None)
     with suppress(ValueError):
-        if 0 < (value := float(text)) < math.inf:
-            return value
-    raise argparse.ArgumentTypeError(f"{text} is not a size: expected a number of px above 0, auto or none")
+        return _size(text) if in_um is None else f"{_size(in_um):g}um"
+    raise argparse.ArgumentTypeError(f"{text} is not a size: expected px, such as 30, or um, such as 12um, or auto or none")
+
+
+def _pixel_size(text: str) -> float:
+    with suppress(ValueError):
+        return _size(text.removesuffix("um"))
+    raise argparse.ArgumentTypeError(f"{text} is not the size of a pixel: expected um, such as 0.325")
+
+
+def _size(text: str) -> float:
+    if not 0 < (value := float(text)) < math.inf:
+        raise ValueError(text)
+    return value
 
 
 def _channel(text: str) -> int:
@@ -71,8 +84,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--diameter",
         type=_diameter,
         default="auto",
-        help="typical diameter of the objects in px: the image is rescaled to the model's size; auto finds it in a "
-        "first look; none keeps the image's scale",
+        help="typical diameter of the objects in px, or in um with the unit (12um): the image is rescaled to the "
+        "model's size; auto finds it in a first look; none keeps the image's scale",
+    )
+    parser.add_argument(
+        "--pixel-size", type=_pixel_size, metavar="UM", help="side of a pixel in um, of the files that do not name it"
     )
     parser.add_argument(
         "--rotations", "--tta", action="store_true", help="average over rotations and flips; eight times the work"

@@ -7,20 +7,25 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any, get_args
 
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, stopped
+from karyon.commands.finished import Finished
 from karyon.commands.inputs import find_images
 from karyon.commands.shards import WHOLE
 from karyon.errors import DataError
 from karyon.inference.views import Diameter
 from karyon.instances import Prediction
+from karyon.io.formats import Format
 from karyon.io.reading import Pages, open_image
 from karyon.io.result_tables import complete_images
 from karyon.io.results_folder import ResultFolder, open_results
 from karyon.io.whole_files import writing_to
 from karyon.model import Model, load_model
-from karyon.preprocessing import Background
+from karyon.planes import PixelSize
+
+SETTINGS = "segment.json"
 
 
 def segment_images(options: argparse.Namespace) -> int:
@@ -36,14 +41,16 @@ def segment_images(options: argparse.Namespace) -> int:
     with writing_to(options.out), stoppable():
         options.out.mkdir(parents=True, exist_ok=True)
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
-        results = open_results(options.out, options.formats, resume, options.shard.part)
-        work = FileSegmenter(model, results, options.channel, options.diameter, options.background)
+        finished = Finished(options.out / SETTINGS, options.formats, list(images), options.shard == WHOLE)
+        results = open_results(options.out, finished.formats, resume, options.shard.part)
+        work = FileSegmenter(model, results, finished, options)
         try:
             with closing(results), progress("Segmenting", len(images)) as report:
                 for name, path in images.items():
                     report(name, work.do(name, path, partial(report, name)))
-            if options.shard == WHOLE:
+            if options.shard == WHOLE and not finished.left:
                 results.join()
+            finished.record()
         except KeyboardInterrupt as stop:
             return stopped(stop, work.tally)
     return work.tally.summary()
@@ -55,15 +62,12 @@ class FileSegmenter:
     Args:
         model: finds the objects.
         results: take them.
-        channel: of images of several.
-        diameter, background: see `karyon.model.Model.segment`.
+        finished: images of which the results lie there, in other formats.
+        options: of the command line.
     """
 
-    def __init__(
-        self, model: Model, results: ResultFolder, channel: int | None, diameter: Diameter, background: Background
-    ) -> None:
-        self.model, self.results, self.channel = model, results, channel
-        self.diameter, self.background = diameter, background
+    def __init__(self, model: Model, results: ResultFolder, finished: Finished, options: argparse.Namespace) -> None:
+        self.model, self.results, self.finished, self.options = model, results, finished, options
         self.tally = Tally("segmented")
 
     def do(self, name: str, path: Path, report: Callable[[str, float], None]) -> str:
@@ -77,7 +81,7 @@ class FileSegmenter:
         Returns:
             what there is to say of the file.
         """
-        if name in self.results.complete:
+        if self._is_done(name):
             self.tally.skipped += 1
             return DONE_BEFORE
         try:
@@ -101,7 +105,7 @@ class FileSegmenter:
             name.encode()
         except UnicodeEncodeError:
             raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None
-        pages = open_image(path, channel=self.channel)
+        pages = open_image(path, channel=self.options.channel)
 
         def page_report(page: int, share: float) -> None:
             share = (page + share) / len(pages)
@@ -110,7 +114,7 @@ class FileSegmenter:
         objects = [self._page(name, path, pages, page, partial(page_report, page)) for page in range(len(pages))]
         if pages.shape and "labels" in self.results.formats:
             titles = [page_name(name, pages, page) for page in range(len(pages))]
-            self.results.stack_labels(name, titles, pages.shape, pages.axes)
+            self.results.stack_labels(name, titles, pages.shape, pages.axes, self._pixel_size(pages))
         found = [count for count in objects if count is not None]
         self.tally.done += bool(found)
         self.tally.skipped += not found
@@ -121,14 +125,39 @@ class FileSegmenter:
     def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> int | None:
         """Segments an image of a file; None where it was done before."""
         title = page_name(name, pages, page)
-        if title in self.results.complete:
+        if self._is_done(title):
             return None
         image = pages.read(page)
-        number = page + 1 if pages.shape else 0
-        source = f"{path}, page {number}" if number else str(path)
-        instances = self.model.segment(image, self.diameter, source, report, self.background)
-        self.results.write(Prediction(title, image.shape[:2], None, instances, number), image)
+        pixel_size, plane = self._pixel_size(pages), pages.plane(page)
+        answer = partial(Prediction, title, image.shape[:2], None, plane=plane, pixel_size=pixel_size)
+        if title in self.finished.left:
+            instances = self.finished.objects(self.results, name, title, page)
+            self.results.add(answer(instances), image, self.finished.added)
+            self.finished.left.remove(title)
+            return None
+        source = f"{path}, page {page + 1}" if pages.shape else str(path)
+        diameter = _in_pixels(self.options.diameter, pixel_size, source)
+        instances = self.model.segment(image, diameter, source, report, self.options.background)
+        self.results.write(answer(instances), image)
         return len(instances)
+
+    def _is_done(self, title: str) -> bool:
+        return title in self.results.complete and title not in self.finished.left
+
+    def _pixel_size(self, pages: Pages) -> PixelSize | None:
+        given: float | None = self.options.pixel_size
+        return pages.pixel_size or (PixelSize(given, given) if given else None)
+
+
+def _in_pixels(diameter: Any, pixel_size: PixelSize | None, source: str) -> Diameter:
+    """A diameter in px, of one that may be in um, such as ``12um``."""
+    if not str(diameter).endswith("um"):
+        return diameter  # type: ignore[no-any-return]
+    if pixel_size is None:
+        raise DataError(
+            f"{source} does not say how large a pixel is: name it by --pixel-size, in um, or give --diameter in px."
+        )
+    return float(diameter.removesuffix("um")) / pixel_size.side
 
 
 def page_name(name: str, pages: Pages, page: int) -> str:
@@ -155,12 +184,13 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
         "weights_sha256": model.card.weights["sha256"],
         **{
             key: getattr(options, key)
-            for key in ("channel", "background", "diameter", "rotations", "precision", "formats")
+            for key in ("channel", "background", "diameter", "pixel_size", "rotations", "precision")
         },
+        "formats": [known for known in get_args(Format) if known in options.formats],
     }
-    path = options.out / "segment.json"
+    path = options.out / SETTINGS
     # Where no image could be used, as without the right channel, there is nothing to mix.
     empty = not complete_images(options.out) and not any(options.out.glob("counts.csv.part*"))
     if options.overwrite or (empty and options.shard == WHOLE):
         path.unlink(missing_ok=True)
-    return resumes(path, settings, "choose another --out, or --overwrite them")
+    return resumes(path, settings, "choose another --out, or --overwrite them", free=["formats"])

@@ -18,14 +18,24 @@ from karyon.instances import Prediction
 from karyon.io.outlines import Polygon, outlines
 from karyon.labels import LabelImage, object_runs
 from karyon.pictures.overlay import side_by_side
+from karyon.planes import PixelSize
 
 
-def label_tiff(labels: LabelImage) -> bytes:
-    """A label image as TIFF: 16 bit, or 32 bit where an id is above 65,535."""
+def label_tiff(labels: LabelImage, pixel_size: PixelSize | None = None) -> bytes:
+    """A label image as TIFF: 16 bit, or 32 bit where an id is above 65,535; with the size of its pixels."""
     labels = labels.astype(np.uint16 if labels.max(initial=0) < 2**16 else np.uint32)
     file = io.BytesIO()
-    tifffile.imwrite(file, labels, compression="zlib", photometric="minisblack", metadata=None)
+    tifffile.imwrite(
+        file, labels, compression="zlib", photometric="minisblack", metadata=None, **resolution(pixel_size)
+    )
     return file.getvalue()
+
+
+def resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
+    """The resolution tags of a TIFF, in pixels a cm, which ImageJ and QuPath turn into um; for `tifffile.imwrite`."""
+    if pixel_size is None:
+        return {}
+    return {"resolution": (1e4 / pixel_size.x, 1e4 / pixel_size.y), "resolutionunit": "CENTIMETER"}
 
 
 def overlay_png(prediction: Prediction, source: NDArray[Any]) -> bytes:
@@ -41,11 +51,17 @@ def png(pixels: NDArray[Any]) -> bytes:
 def roi_zip(prediction: Prediction) -> bytes:
     """Fiji's ROI set: a traced selection for each object, named by its id; a composite one for parts or holes."""
     file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    plane = prediction.plane
+    with zipfile.ZipFile(file, "w") as archive:
         for number, polygons in enumerate(outlines(prediction.instances.labels), start=1):
             roi = _roi(polygons, prediction.instances.boxes[number - 1].tolist())
-            roi.name, roi.position = str(number), prediction.page
-            archive.writestr(f"{number}.roi", roi.tobytes())
+            roi.name, roi.position = str(number), plane.position
+            if plane.is_hyperstack:
+                roi.c_position, roi.z_position, roi.t_position = max(plane.c, 0) + 1, plane.z + 1, plane.t + 1
+            # Without the time of day, so that equal results are equal files.
+            member = zipfile.ZipInfo(f"{number}.roi")
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, roi.tobytes(), zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
 
@@ -85,7 +101,7 @@ def geojson(prediction: Prediction, kind: Literal["detection", "annotation"] = "
         geometry = {
             "type": "Polygon" if single else "MultiPolygon",
             "coordinates": coordinates[0] if single else coordinates,
-            "plane": {"c": -1, "z": max(prediction.page - 1, 0), "t": 0},
+            "plane": {"c": prediction.plane.c, "z": prediction.plane.z, "t": prediction.plane.t},
         }
         properties = {
             "objectType": kind,

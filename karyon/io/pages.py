@@ -13,6 +13,7 @@ import psutil
 from numpy.typing import NDArray
 
 from karyon.errors import DataError, first_line
+from karyon.planes import PixelSize, Plane, plane_of
 
 Pixels = NDArray[Any]
 
@@ -28,11 +29,19 @@ class Pages:
         axes: their names as tifffile gives them, such as ``TZ``.
         read: reads one of the ``math.prod(shape)`` images, (H, W) or (H, W, 3 RGB), counted from 0; raises a
             `DataError` where it is damaged.
+        channel: the one that was taken, from 0, and how many there are; None for grey images and colours.
+        pixel_size: None where the file does not say.
     """
 
     shape: tuple[int, ...]
     axes: str
     read: Callable[[int], Pixels]
+    channel: tuple[int, int] | None = None
+    pixel_size: PixelSize | None = None
+
+    def plane(self, page: int) -> Plane:
+        """Where one of the images, counted from 0, lies."""
+        return plane_of(page, self.axes, self.shape, self.channel)
 
     def __len__(self) -> int:
         return math.prod(self.shape)

@@ -3,8 +3,10 @@
 import csv
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+from karyon.errors import DataError
 from karyon.io.tables import OBJECT_COLUMNS
 from karyon.io.whole_files import whole
 
@@ -28,8 +30,15 @@ def complete_images(folder: Path, part: str = "") -> set[str]:
 
 
 def begin_table(path: Path, columns: tuple[str, ...], complete: set[str]) -> None:
-    """Writes a table's header, and of the rows that are there those of complete images."""
-    rows = read_rows(path) if complete and path.exists() else iter(())
+    """Writes a table's header, and of the rows that are there those of complete images.
+
+    Raises:
+        DataError: it was written with other columns, by an earlier release.
+    """
+    resumed = complete and path.exists()
+    if resumed and next(read_rows(path, 0), list(columns)) != list(columns):
+        raise DataError(f"{path} has other columns than this release writes: choose another --out, or --overwrite it.")
+    rows = read_rows(path) if resumed else iter(())
     with whole(path) as beginning, beginning.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -65,12 +74,11 @@ def drop_parts(folder: Path) -> None:
         left.unlink()
 
 
-def read_rows(path: Path) -> Iterator[list[str]]:
+def read_rows(path: Path, headers: int = 1) -> Iterator[list[str]]:
     """The rows of a table below its header."""
     # A single object's run lengths can be longer than the 131,072 characters that are allowed by default.
     csv.field_size_limit(sys.maxsize)
     # Where a process was ended or the disk was full, the last row has no end, and its last character may be cut.
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.reader(line for line in file if line.endswith(("\n", "\r")))
-        next(rows, None)
-        yield from rows
+        yield from islice(rows, headers, None)

@@ -15,14 +15,15 @@ import tifffile
 from numpy.typing import NDArray
 
 from karyon.instances import Prediction
-from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, roi_zip
+from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, resolution, roi_zip
 from karyon.io.formats import DEFAULT, Format
 from karyon.io.result_tables import TABLES, begin_table, complete_images, drop_parts, merge_parts, read_rows
 from karyon.io.tables import object_rows, run_length_rows
 from karyon.io.whole_files import whole, write_whole
+from karyon.planes import PixelSize
 
 FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
-    "labels": (".tif", lambda prediction, source: label_tiff(prediction.instances.labels)),
+    "labels": (".tif", lambda prediction, source: label_tiff(prediction.instances.labels, prediction.pixel_size)),
     "overlays": (".png", overlay_png),
     "rois": (".zip", lambda prediction, source: roi_zip(prediction)),
     "geojson": (".geojson", lambda prediction, source: geojson(prediction)),
@@ -66,7 +67,8 @@ class ResultFolder:
 
     * ``objects.csv``: a row an object: image, id, area (px), centroid (px; the first pixel's centre is 0), box (px,
       half-open), eccentricity of the ellipse with the same second moments, mean intensity of the original pixels over
-      area and channels, and score;
+      area and channels, score; area (um2), diameter of a disc of that area and centroid (um) where the size of a pixel
+      is known;
     * ``run_lengths.csv``: the competition's form, one row for an image without objects;
     * ``counts.csv``: a row an image, in any case.
 
@@ -111,23 +113,29 @@ class ResultFolder:
             prediction: of one image.
             source: the image's original pixels, (H, W) or (H, W, 3 RGB), any type.
         """
+        self.add(prediction, source, self.formats)
+        self._add("counts", [(prediction.name, len(prediction.instances))])
+        self.complete.add(prediction.name)
+
+    def add(self, prediction: Prediction, source: NDArray[Any], formats: Sequence[Format]) -> None:
+        """Writes some of the formats, of an image that has the others."""
         for kind, (_, encode) in FILES.items():
-            if kind in self.formats:
+            if kind in formats:
                 path = self.path(kind, prediction.name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, encode(prediction, source))
-        if "objects" in self.tables:
+        if "objects" in formats:
             self._add("objects", object_rows(prediction, source))
-        if "run_lengths" in self.tables:
+        if "run_lengths" in formats:
             self._add("run_lengths", run_length_rows(prediction))
-        self._add("counts", [(prediction.name, len(prediction.instances))])
-        self.complete.add(prediction.name)
 
     def path(self, kind: str, name: str) -> Path:
         """Where the file of an image lies."""
         return self.folder / kind / f"{self.stem(name)}{FILES[kind][0]}"
 
-    def stack_labels(self, name: str, pages: Sequence[str], shape: tuple[int, ...], axes: str) -> None:
+    def stack_labels(
+        self, name: str, pages: Sequence[str], shape: tuple[int, ...], axes: str, pixel_size: PixelSize | None = None
+    ) -> None:
         """Turns the label images of a file's pages into one stack of the file's shape.
 
         Args:
@@ -135,11 +143,12 @@ class ResultFolder:
             pages: names of its images.
             shape: of the axes before height and width.
             axes: their names, such as ``TZ``.
+            pixel_size: None where it is not known.
         """
         paths = [self.path("labels", page) for page in pages]
         # Otherwise done before.
         if all(path.exists() for path in paths):
-            stack_labels(paths, self.path("labels", name), shape, axes)
+            stack_labels(paths, self.path("labels", name), shape, axes, pixel_size)
             shutil.rmtree(paths[0].parent)
 
     def _add(self, table: str, rows: Iterable[Iterable[Any]]) -> None:
@@ -180,7 +189,9 @@ def open_results(folder: Path, formats: Sequence[Format], resume: bool, part: st
     )
 
 
-def stack_labels(paths: Sequence[Path], path: Path, shape: tuple[int, ...], axes: str) -> None:
+def stack_labels(
+    paths: Sequence[Path], path: Path, shape: tuple[int, ...], axes: str, pixel_size: PixelSize | None = None
+) -> None:
     """Joins label TIFFs of one size, read one by one, into one; see `ResultFolder.stack_labels`."""
     headers = []
     for single in paths:
@@ -196,6 +207,7 @@ def stack_labels(paths: Sequence[Path], path: Path, shape: tuple[int, ...], axes
             compression="zlib",
             photometric="minisblack",
             metadata={"axes": f"{axes}YX"},
+            **resolution(pixel_size),
         )
 
 

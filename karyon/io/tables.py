@@ -1,5 +1,6 @@
 """Results of a set of images as rows of tables."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +9,12 @@ from numpy.typing import NDArray
 
 from karyon.instances import Prediction
 from karyon.labels import encode_objects
+from karyon.planes import PixelSize
 
 OBJECT_COLUMNS = (
     *("image", "id", "area", "centroid_x", "centroid_y", "x0", "y0", "x1", "y1"),
     *("eccentricity", "mean_intensity", "score"),
+    *("area_um2", "diameter_um", "centroid_x_um", "centroid_y_um"),
 )
 
 
@@ -23,7 +26,7 @@ def object_rows(prediction: Prediction, source: NDArray[Any]) -> Iterator[tuple[
         source: the image's original pixels, (H, W) or (H, W, C), any type.
 
     Yields:
-        the entries of `OBJECT_COLUMNS`.
+        the entries of `OBJECT_COLUMNS`; those in um are empty where the size of a pixel is not known.
     """
     labels, boxes = prediction.instances.labels, prediction.instances.boxes
     intensity = source if source.ndim == 2 else source.mean(axis=-1, dtype=np.float32)
@@ -36,7 +39,21 @@ def object_rows(prediction: Prediction, source: NDArray[Any]) -> Iterator[tuple[
             *(prediction.name, number, len(rows), round(centre_x + x0, 2), round(centre_y + y0, 2), x0, y0, x1, y1),
             *(round(eccentricity(rows - centre_y, columns - centre_x), 4), f"{mean:.6g}"),
             round(float(prediction.instances.scores[number - 1]), 4),
+            *_in_um(len(rows), centre_x + x0, centre_y + y0, prediction.pixel_size),
         )
+
+
+def _in_um(area: int, x: float, y: float, pixel_size: PixelSize | None) -> Iterator[str]:
+    """Area, diameter of a disc of that area, and centroid; empty where the size of a pixel is not known.
+
+    >>> list(_in_um(4, 10.0, 20.0, PixelSize(0.5, 0.25)))
+    ['0.5', '0.797885', '5', '5']
+    """
+    if pixel_size is None:
+        return iter([""] * 4)
+    squared = area * pixel_size.x * pixel_size.y
+    values = (squared, 2 * math.sqrt(squared / math.pi), x * pixel_size.x, y * pixel_size.y)
+    return (f"{value:.6g}" for value in values)
 
 
 def eccentricity(rows: NDArray[np.floating[Any]], columns: NDArray[np.floating[Any]]) -> float:

@@ -24,6 +24,7 @@ from karyon.io.pages import (
     pick,
     refuse_choice,
 )
+from karyon.io.pixel_size import pixel_size
 
 TIFF_SUFFIXES = {".tif", ".tiff"}
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of TIFF and BigTIFF
@@ -72,12 +73,16 @@ def open_tiff(source: Path | bytes, name: str, channel: int | None = None, raw: 
         if page.photometric not in KNOWN and not raw:
             raise DataError(f"{name} has colours as {PHOTOMETRIC(page.photometric).name} stores them: save it as RGB.")
         read_plane = _plane_reader(file, series, name)
+        size = pixel_size(file, series)
     # Channels of a microscope are chosen from here, samples that are not colours once they are read.
     at = leading.find("C")
     chosen = () if at < 0 else (channel_index(channel, sizes[at], name),)
     sample = None if chosen else channel
     if not chosen and not raw:
         sample = _check_samples(page, channel, name)
+    taken = (chosen[0], sizes[at]) if chosen else None
+    if sample and page.photometric not in (PHOTOMETRIC.PALETTE, *COLOURS):
+        taken = (sample - 1, page.samplesperpixel - _transparencies(page))
     shape = sizes[:at] + sizes[at + 1 :] if chosen else sizes
 
     def read(k: int) -> Pixels:
@@ -87,7 +92,7 @@ def open_tiff(source: Path | bytes, name: str, channel: int | None = None, raw: 
             pixels = pixels.transpose([axes.index(axis) for axis in "YXS" if axis in axes])
             return pick(pixels if raw else _as_shown(pixels, page), sample, name)
 
-    return Pages(shape, leading.replace("C", ""), read)
+    return Pages(shape, leading.replace("C", ""), read, taken, size)
 
 
 def check_whole(file: tifffile.TiffFile) -> None:

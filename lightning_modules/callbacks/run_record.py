@@ -20,6 +20,7 @@ from karyon.batch import Batch
 from karyon.errors import DataError
 from karyon.inference.engines import available_cores
 from karyon.io.whole_files import write_whole
+from lightning_modules.callbacks.resumed_settings import settings_in_force
 
 
 class RunRecord(Callback):
@@ -94,6 +95,7 @@ class RunRecord(Callback):
                 "steps": trainer.global_step,
                 "interrupted": interrupted,
                 "precision": str(trainer.precision),
+                **settings_in_force(trainer),
             }
         }
         self._write(trainer, record)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from small_runs import Run
+from config_files import ROOT
+from small_runs import Run, Small
 
 from karyon import load_model
 from karyon.metrics.matching import match_instances
@@ -48,3 +49,25 @@ def test_predict_segment_and_python_find_the_same_objects(
     for name, labels in predicted.items():
         matching = match_instances(labels, by_onnx[name])
         assert matching.n_true == matching.n_pred and (matching.best_ious > 0.99).all(), name
+
+
+def test_predict_goes_on_past_files_that_cannot_be_used(
+    run: Run, exported: Path, tiny_folder: Path, small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(exported / "runs", "runs")
+    shutil.copytree(tiny_folder / "images", "images")
+    tifffile.imwrite("images/3.tif", np.full((64, 64), np.nan, np.float32))
+    Path("images/5.tif").write_bytes(Path("images/5.tif").read_bytes()[:-50])
+    Path("images/7.tif").write_bytes(b"")
+    network = "{class_path: karyon.networks.unet.UNet, init_args: {widths: [8, 16], dropout: [0.0, 0.0]}}"
+    args = [*small(ROOT / "configs" / "folder.yaml"), "--model.init_args.network", network]
+    args += ["--data.init_args.predict_root", "images", "--data.init_args.eval_batch_size", 3]
+    assert run("predict", *args, "--out", "answer", "--data.init_args.num_workers", 1) == 1
+    said = capsys.readouterr()
+    assert "7 predicted, 0 done before, 3 failed" in said.out
+    lines = [line for line in said.err.splitlines() if line.startswith("  images/")]
+    assert [line.split(": ")[0] for line in lines] == [f"  images/{k}.tif" for k in (3, 5, 7)]
+    assert "not finite" in lines[0] and "cannot be read" in lines[1] and "is empty" in lines[2]
+    for k in range(10):
+        path, whole = (folder / "labels" / f"{k}.tif" for folder in (Path("answer"), exported / "predictions"))
+        assert path.exists() == (k not in (3, 5, 7)) and (not path.exists() or path.read_bytes() == whole.read_bytes())

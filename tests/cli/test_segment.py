@@ -186,9 +186,11 @@ def test_what_cannot_be_done_is_one_sentence(
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--diameter", "0"), "argument --diameter: 0 is not a size: expected a number of px above 0, auto or none"),
+        (("--diameter", "0"), "argument --diameter: 0 is not a size: expected px, such as 30, or um, such as 12um"),
         (("--diameter", "x"), "x is not a size"),
         (("--diameter", "inf"), "inf is not a size"),
+        (("--diameter", "0um"), "0um is not a size"),
+        (("--pixel-size", "-1"), "argument --pixel-size: -1 is not the size of a pixel: expected um, such as 0.325"),
         (("--channel", "0"), "argument --channel: 0 is not a channel: expected 1, 2, ..."),
         (("--channel", "red"), "red is not a channel"),
         (("--formats", "gif"), "invalid choice: 'gif'"),

@@ -1,9 +1,11 @@
 """Work that is stopped goes on where it was, what is done is not done again, and how far it is is told."""
 
+import csv
 import json
 import re
 import signal
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -12,6 +14,7 @@ import tifffile
 from segmented_images import LABELS, NOISE, SQUARES, counts, labels
 from small_runs import Run
 
+from karyon.io.formats import Format
 from karyon.io.results_folder import ResultFolder
 from karyon.model import Model
 
@@ -162,6 +165,93 @@ def test_a_folder_of_other_options_is_not_mixed(segment: Run, capsys: pytest.Cap
     assert (labels("two.tif.tif") == LABELS).all()
     assert segment("two.tif", "--channel", 1, "--overwrite") == 0
     assert (labels("two.tif.tif") != LABELS).any()
+
+
+def test_another_format_is_written_from_the_label_images(
+    segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in").mkdir()
+    cv2.imwrite("in/a.png", SQUARES)
+    cv2.imwrite("in/none.png", np.zeros_like(SQUARES))
+    stack = np.stack([SQUARES, SQUARES[::-1]])
+    tifffile.imwrite("in/s.tif", stack, imagej=True, resolution=(4, 4), metadata={"axes": "TYX", "unit": "um"})
+    assert segment("in", "--out", "all", "--formats", *get_args(Format)) == 0
+    assert segment("in", "--formats", "labels", "objects") == 0
+    real = ResultFolder.path
+
+    def interrupt(folder: ResultFolder, kind: str, name: str) -> Path:
+        if (kind, name) == ("geojson", "none.png"):
+            raise KeyboardInterrupt
+        return real(folder, kind, name)
+
+    monkeypatch.delattr(Model, "segment")
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultFolder, "path", interrupt)
+        assert segment("in", "--formats", "geojson", "run_lengths") == 130
+    for formats in (("geojson", "run_lengths"), ("labels", "rois"), ("overlays", "coco"), ("objects",)):
+        assert segment("in", "--formats", *formats) == 0
+    assert "Adding overlays, coco to 4 images from their label images." in capsys.readouterr().out
+    for path in (path for path in Path("all").rglob("*") if path.is_file()):
+        assert path.read_bytes() == (Path("segmented") / path.relative_to("all")).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (["objects"], ["in", "--formats", "rois"], "segmented was written without labels, which rois of its images"),
+        (["labels"], ["in", "--formats", "coco"], "segmented was written without objects, which coco of its images"),
+        (["objects"], ["in", "--formats", "labels"], "without labels, which labels of its images would be made from"),
+        (
+            ["labels"],
+            ["in/a.png", "--formats", "rois"],
+            "holds results of b.png too, which is not named here",
+        ),
+        (["labels"], ["in", "--shard", "1/2", "--formats", "rois"], "is without rois: write them by the same command"),
+    ],
+)
+def test_what_a_format_cannot_be_made_from(
+    segment: Run, capsys: pytest.CaptureFixture[str], first: list[str], then: list[str], message: str
+) -> None:
+    Path("in").mkdir()
+    for name in "ab":
+        cv2.imwrite(f"in/{name}.png", SQUARES)
+    assert segment("in", "--formats", *first) == 0
+    assert segment(*then) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_label_image_that_was_changed_is_no_source(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        cv2.imwrite(f"{name}.png", SQUARES)
+    assert segment("*.png") == 0
+    tifffile.imwrite("segmented/labels/a.png.tif", (SQUARES > 0).astype(np.uint16))
+    for _ in range(2):
+        assert segment("*.png", "--formats", "rois", "coco") == 1
+        said = capsys.readouterr().err
+        assert "a.png: segmented/labels/a.png.tif was changed since: it does not hold the 2 objects" in said
+    assert Path("segmented/rois/b.png.zip").exists() and not Path("segmented/rois/a.png.zip").exists()
+
+
+def test_sizes_in_um(segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in").mkdir()
+    cv2.imwrite("in/a.png", SQUARES)
+    tifffile.imwrite("in/b.tif", SQUARES, resolution=(20000, 20000), resolutionunit="CENTIMETER")
+    real, diameters = Model.segment, []
+
+    def segment_unscaled(model: Model, image: np.ndarray, diameter: object, *args: object) -> object:
+        diameters.append(diameter)
+        return real(model, image, None, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "segment", segment_unscaled)
+    assert segment("in", "--diameter", "12um", "--out", "unknown") == 1
+    assert "a.png: does not say how large a pixel is: name it by --pixel-size, in um" in capsys.readouterr().err
+    assert segment("in", "--diameter", "12um", "--pixel-size", "0.25") == 0
+    # The size that a file names is the one that counts.
+    assert diameters == [24, 48, 24]
+    with Path("segmented/objects.csv").open() as file:
+        assert [float(row["area_um2"]) for row in csv.DictReader(file)] == [2.25, 6.5, 9, 26]
+    with tifffile.TiffFile("segmented/labels/a.png.tif") as file:
+        assert file.pages[0].tags["XResolution"].value == (40000, 1)
 
 
 def test_how_far_a_large_image_is_is_told(

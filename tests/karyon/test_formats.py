@@ -24,15 +24,16 @@ from karyon.io.outlines import outlines
 from karyon.io.results_folder import ResultFolder
 from karyon.io.whole_files import whole
 from karyon.labels import decode_run_lengths, relabel
+from karyon.planes import PixelSize, Plane, plane_of
 
 # Few ids on few pixels: objects touch each other and the border, have holes and several parts, meet at corners.
 LABELS = arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 3)).map(relabel)
 RING = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 1]])
 
 
-def prediction(labels, name="image", page=0):
+def prediction(labels, name="image", plane=None, pixel_size=None):
     instances = Instances.from_labels(labels, 1 / np.arange(2.0, labels.max() + 2))
-    return Prediction(name, labels.shape, None, instances, page)
+    return Prediction(name, labels.shape, None, instances, plane or Plane(), pixel_size)
 
 
 def fill(rings, size):
@@ -91,12 +92,56 @@ def read_rois(data):
 @given(LABELS)
 @settings(max_examples=50)
 def test_rois_surround_the_pixels(labels):
-    rois = read_rois(encoding.roi_zip(prediction(labels, page=2)))
+    plane = Plane(1, 2, 1, (2, 3, 2))
+    rois = read_rois(encoding.roi_zip(prediction(labels, plane=plane)))
     assert [roi.name for roi in rois] == [str(number) for number in range(1, labels.max() + 1)]
     for number, roi in enumerate(rois, start=1):
-        assert roi.position == 2
+        # As ImageJ counts: channels first, then depths, then times.
+        assert (roi.position, roi.c_position, roi.z_position, roi.t_position) == (12, 2, 3, 2)
         rings = [ring.astype(int) for ring in roi.coordinates(multi=True)]
         assert (fill(rings, labels.shape) == (labels == number)).all()
+
+
+@pytest.mark.parametrize(
+    ("page", "axes", "shape", "channel", "plane", "position"),
+    [
+        (0, "", (), None, (-1, 0, 0), 0),
+        (0, "", (), (1, 2), (1, 0, 0), 2),
+        (4, "Z", (6,), None, (-1, 4, 0), 5),
+        (4, "I", (6,), None, (-1, 4, 0), 5),
+        (4, "T", (6,), None, (-1, 0, 4), 5),
+        # A position of the other order, and an axis that is neither.
+        (4, "TZ", (2, 3), (0, 2), (0, 1, 1), 9),
+        (4, "ZT", (3, 2), None, (-1, 2, 0), 3),
+        (7, "QTZ", (2, 2, 2), None, (-1, 3, 1), 8),
+    ],
+)
+def test_places_in_stacks_are_those_of_imagej(page, axes, shape, channel, plane, position):
+    found = plane_of(page, axes, shape, channel)
+    assert ((found.c, found.z, found.t), found.position) == (plane, position)
+    (roi,) = read_rois(encoding.roi_zip(prediction(np.ones((2, 2), np.int64), plane=found)))
+    hyperstack = (plane[0] + 1 or 1, plane[1] + 1, plane[2] + 1) if found.is_hyperstack else (0, 0, 0)
+    assert (roi.position, roi.c_position, roi.z_position, roi.t_position) == (position, *hyperstack)
+    (feature,) = json.loads(encoding.geojson(prediction(np.ones((2, 2), np.int64), plane=found)))["features"]
+    assert feature["geometry"]["plane"] == dict(zip("czt", plane, strict=True))
+
+
+def test_equal_rois_are_equal_files(monkeypatch):
+    first = encoding.roi_zip(prediction(RING))
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    assert encoding.roi_zip(prediction(RING)) == first
+
+
+def test_rows_have_um_where_the_size_of_a_pixel_is_known():
+    labels = np.zeros((8, 8), np.int64)
+    labels[2:4, 4:6] = 1
+    known, unknown = (
+        dict(zip(tables.OBJECT_COLUMNS, *tables.object_rows(prediction(labels, pixel_size=size), labels), strict=True))
+        for size in (PixelSize(0.5, 0.25), None)
+    )
+    in_um = ("area_um2", "diameter_um", "centroid_x_um", "centroid_y_um")
+    assert [float(known[key]) for key in in_um] == pytest.approx([0.5, 2 * (0.5 / np.pi) ** 0.5, 2.25, 0.625], 1e-5)
+    assert [unknown[key] for key in in_um] == [""] * 4
 
 
 def test_rois_beyond_what_16_bits_hold_keep_their_place(tmp_path):

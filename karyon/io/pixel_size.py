@@ -1,0 +1,64 @@
+"""How large the pixels of a TIFF are, as OME-XML, ImageJ or the resolution tags say."""
+
+import math
+from contextlib import suppress
+from typing import Any
+from xml.etree import ElementTree
+
+import tifffile
+
+from karyon.planes import PixelSize
+
+# um in a unit, by the names that OME and ImageJ's users give it.
+UNITS: dict[str, float] = {
+    **dict.fromkeys(("µm", "μm", "um", "\\u00b5m", "micron", "microns", "micrometer", "micrometers"), 1.0),
+    **dict.fromkeys(("nm", "nanometer", "nanometers"), 1e-3),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), 1e3),
+    **{"pm": 1e-6, "å": 1e-4, "cm": 1e4, "m": 1e6, "in": 25400.0, "inch": 25400.0},
+}
+# ResolutionUnit: 2 is an inch, 3 a centimetre.
+TAG_UNITS = {2: "inch", 3: "cm"}
+# Programs write 72 to 2400 dots an inch where nothing is known: those are for printers, and larger than 10 um.
+LARGEST_DOT = 10.0
+
+
+def pixel_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> PixelSize | None:
+    """The size of an image's pixels, to six digits; None where its file does not say, or says nonsense."""
+    for look in (_of_ome, _of_imagej, _of_tags):
+        with suppress(ValueError, TypeError, ArithmeticError, LookupError, ElementTree.ParseError):
+            x, y = look(file, series)
+            if 0 < x < math.inf and 0 < y < math.inf:
+                return PixelSize(float(f"{x:.6g}"), float(f"{y:.6g}"))
+    return None
+
+
+def _of_ome(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float, float]:
+    found = ElementTree.fromstring(file.ome_metadata or "").iter()
+    pixels = [element for element in found if element.tag.rpartition("}")[2] == "Pixels"]
+    says = pixels[file.series.index(series)].attrib
+    x, y = (float(says[f"PhysicalSize{a}"]) * UNITS[says.get(f"PhysicalSize{a}Unit", "µm").lower()] for a in "XY")
+    return x, y
+
+
+def _of_imagej(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float, float]:
+    says = file.imagej_metadata or {}
+    units = [str(says["unit"]), str(says.get("yunit", says["unit"]))]
+    return _per_unit(series.keyframe, [unit.strip().lower() for unit in units])
+
+
+def _of_tags(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float, float]:
+    unit = TAG_UNITS[int(series.keyframe.tags["ResolutionUnit"].value)]
+    return _per_unit(series.keyframe, [unit, unit])
+
+
+def _per_unit(page: tifffile.TiffPage, units: list[str]) -> tuple[float, float]:
+    """Turns pixels a unit into um."""
+    x, y = (UNITS[unit] / _ratio(page.tags[f"{a}Resolution"].value) for a, unit in zip("XY", units, strict=True))
+    if {"in", "inch", "cm"} & set(units) and max(x, y) > LARGEST_DOT:
+        raise ValueError("dots of a printer")
+    return x, y
+
+
+def _ratio(value: Any) -> float:
+    above, below = value
+    return float(above / below)
