@@ -47,10 +47,13 @@ def export_bundle(options: argparse.Namespace) -> None:
         weights=write_weights(folder, state, options.format, options.half),
         karyon=karyon_version(),
     )
-    network = build_network(card, state, folder)
-    build_preprocessing(card, folder)
-    if representation := card.model.get("representation"):
-        write_onnx(network, build(representation, folder), folder / ONNX, preprocessing["channels"])
+    trusted = options.trust == "mine"
+    network = build_network(card, state, folder, trusted)
+    build_preprocessing(card, folder, trusted)
+    build(card.model["postprocessing"], "postprocessing", folder, trusted)
+    if entry := card.model.get("representation"):
+        representation = build(entry, "representation", folder, trusted)
+        write_onnx(network, representation, folder / ONNX, preprocessing["channels"])
         card = replace(card, onnx=file_entry(folder / ONNX))
     write_card(folder, card)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
