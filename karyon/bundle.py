@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from karyon.aliases import Config, upgrade_card
 from karyon.building import build, fits
@@ -29,7 +29,7 @@ WEIGHTS = {"safetensors": "weights.safetensors", "torch": "weights.pt"}
 ONNX = "model.onnx"
 AGAIN = "copy or export the bundle again"
 LONGEST = 2**20  # bytes of a card
-MOST = 20_000  # parameters that a network consists of
+MOST = 5_000  # parameters that a network consists of
 SIDES = range(1, 2**14 + 1)  # px
 
 State = dict[str, "Tensor"]
@@ -161,20 +161,21 @@ def read_weights(folder: Path, card: Card) -> State:
         # Rust's errors, those of file systems, and what Python says of names and types that are none.
         except Exception:
             raise DataError(f"{path} cannot be read, for it is damaged or of another kind: {AGAIN}.") from None
-    if not isinstance(state, dict) or not all(map(_is_plain, state.values())):
-        raise DataError(f"{path} holds what are not weights: finite numbers, each with a name; {AGAIN}.")
-    # One number in the file can stand for any number of weights.
-    if sum(value.nbytes for value in state.values()) > path.stat().st_size:
-        raise DataError(f"{path} declares more weights than it holds: {AGAIN}.")
+    _check_plain(state, path)
     return state
 
 
-def _is_plain(value: object) -> bool:
+def _check_plain(state: Any, path: Path) -> None:
     import torch
 
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-        return False
-    return not value.is_floating_point() or bool(value.float().isfinite().all())
+    values: list[Any] = list(state.values()) if isinstance(state, dict) else [None]
+    if any(not isinstance(v, torch.Tensor) or v.layout != torch.strided or v.device.type != "cpu" for v in values):
+        raise DataError(f"{path} holds what are not weights by their names: {AGAIN}.")
+    # One number in the file can stand for any number of weights.
+    if sum(value.nbytes for value in values) > path.stat().st_size:
+        raise DataError(f"{path} declares more weights than it holds: {AGAIN}.")
+    if not all(value.float().isfinite().all() for value in values if value.is_floating_point()):
+        raise DataError(f"{path} holds weights that are not finite: train again, and export a checkpoint before that.")
 
 
 def build_network(card: Card, state: State, name: Path, trusted: bool = False) -> "nn.Module":
@@ -241,7 +242,7 @@ def build_preprocessing(card: Card, name: Path, trusted: bool = False) -> Prepro
         DataError: as `build_network`.
     """
     config = card.preprocessing
-    size, channels = config.get("image_size"), config.get("channels")
+    size, channels = config.get("image_size"), config.get("channels", 0)
     good_size = fits(size, tuple[int, int] | None) and all(side in SIDES for side in size or ())
     if not fits(channels, Literal[1, 3]) or not good_size:
         raise DataError(f"{name}: its card does not say how images are prepared: export it again.")

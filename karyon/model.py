@@ -121,7 +121,7 @@ def _tried(model: Model, folder: Path) -> Model:
         DataError: its parts are none that go together.
     """
     try:
-        model.segment(np.arange(4096, dtype=np.uint16).reshape(64, 64), name=str(folder))
+        model.segment(np.arange(64 * 96, dtype=np.uint16).reshape(64, 96), name=str(folder))
     except (DataError, MemoryError):
         raise
     # Whatever a network or a post-processing says of what another one makes.
