@@ -96,6 +96,31 @@ def test_arguments_are_checked_before_anything_is_built(path, arguments, message
         build({"class_path": path, "init_args": arguments}, "loss" if "losses" in path else "network", Path("bundle"))
 
 
+OWN = """
+from torch import nn
+class Own(nn.Conv2d):
+    def __init__(self, rate: "Nothing", parts):
+        super().__init__(1, 1, 1)
+        self.rate, self.parts = rate, parts
+"""
+
+
+def test_code_of_the_users_own_runs_where_it_is_trusted(tmp_path, monkeypatch, refused):
+    (tmp_path / "own_network.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    parts = [{"class_path": UNET, "init_args": {"widths": [2], "dropout": [0.0]}}, "torch.nn.ReLU"]
+    own = {"class_path": "own_network.Own", "init_args": {"rate": 0.5, "parts": parts}}
+    write_bundle(tmp_path, model={**CARD.model, "network": own})
+    with refused("asks for own_network.Own, which is not one of the classes", "--trust mine"):
+        load_model(tmp_path, device="cpu")
+    assert "own_network" not in sys.modules
+    model = load_model(tmp_path, device="cpu", trusted=True)
+    assert model.segment(np.eye(3)).labels.tolist() == np.eye(3).tolist() and "own_network" in sys.modules
+    write_bundle(tmp_path, model={**CARD.model, "network": {**own, "class_path": "own_network.Missing"}})
+    with refused("own_network.Missing cannot be imported"):
+        load_model(tmp_path, device="cpu", trusted=True)
+
+
 @pytest.mark.parametrize("config", [None, 3, [], {"init_args": {}}, {"class_path": 3}])
 def test_what_names_no_class_is_refused(config, refused):
     with refused("bundle: its card names no class where one is expected"):
