@@ -3,10 +3,11 @@
     python tests/fuzz/fuzz.py --minutes 5 --seed 0 --kinds images zips
 
 A number stands for one damaged file, whatever ran before: ``--kinds images --first 4711 --count 1`` makes it again, and
-``--keep FOLDER`` leaves the files of faults there. Faults are exceptions other than `DataError`, sentences that are none,
-crashes, more than 10 s of computing and more than 2 GiB of memory.
+``--keep FOLDER`` leaves it there. Faults are exceptions other than `DataError`, sentences that are none, crashes, more
+than 10 s of computing and more than 2 GiB of memory.
 """
 
+# ruff: noqa: E402
 import argparse
 import math
 import multiprocessing
@@ -34,16 +35,16 @@ SECONDS, MEMORY = 10, 2 * 2**30
 HANGS = 60  # s without a word
 
 
-def attempt(target: Target, number: int, seed: int, folder: Path) -> str:
+def attempt(target: Target, number: int, seed: int) -> str:
     """What comes of one damaged file: ``read``, ``refused``, or a fault in words."""
     # Of a text: of a tuple, the hash would differ from process to process.
     rng = random.Random(f"{seed} {number}")
     began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcome = "read"
     try:
-        target.damage(folder, rng)
+        target.damage(rng)
         began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        target.read(folder)
+        target.read()
     except DataError as error:
         sentence = str(error)
         outcome = "refused" if sentence.isprintable() and sentence.endswith(".") else f"no sentence: {sentence!r}"
@@ -66,7 +67,7 @@ def work(kind: str, numbers: range, seed: int, folder: Path, parent: Connection)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for number in numbers:
         parent.send((number, ""))
-        parent.send((number, attempt(target, number, seed, folder)))
+        parent.send((number, attempt(target, number, seed)))
 
 
 def outcomes(kind: str, numbers: range, seed: int, folder: Path) -> Iterator[tuple[int, str]]:
@@ -129,7 +130,9 @@ def main() -> int:
         until = time.monotonic() + 60 * options.minutes / len(options.kinds)
         numbers = range(options.first, options.first + options.count)
         found = fuzz(kind, numbers, options.seed, until, options.keep)
-        print(f"{kind}, seed {options.seed}: {found.total()} files from number {options.first}, {dict(found)}", flush=True)
+        print(
+            f"{kind}, seed {options.seed}: {found.total()} files from number {options.first}, {dict(found)}", flush=True
+        )
         faults += found["faults"]
     return int(faults > 0)
 
