@@ -23,16 +23,20 @@ from lightning_modules.callbacks.run_record import run_folder
 from lightning_modules.trained_runs import checkpoint_weights, run_config, without_downloads
 
 PARTS = ("network", "representation", "postprocessing", "channels_last")
+NOT_FOR_LABELS = ("normalization", "augmentations", "download")
 FROM_RECORD = ("command", "commit", "date", "seed", "hardware", "wall_s", "epochs", "parameters")
 
 
 def export_bundle(options: argparse.Namespace) -> None:
     """Writes the bundle, and reads it back; see `cli.export.export`."""
+    trusted = options.trust == "mine"
+    if trusted:
+        print("--trust mine: code of your own that the run's config names is imported and run.")
     state = checkpoint_weights(options.checkpoint)
     config = run_config(options.checkpoint)
     folder = options.out or run_folder(options.checkpoint) / "bundle"
     preprocessing = preprocessing_config(config["data"])
-    diameter = options.diameter or training_diameter(config["data"])
+    diameter = options.diameter or training_diameter(config["data"], trusted)
     record = evaluations(options.checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(
@@ -47,10 +51,12 @@ def export_bundle(options: argparse.Namespace) -> None:
         weights=write_weights(folder, state, options.format, options.half),
         karyon=karyon_version(),
     )
-    network = build_network(card, state, folder)
-    build_preprocessing(card, folder)
-    if representation := card.model.get("representation"):
-        write_onnx(network, build(representation, folder), folder / ONNX, preprocessing["channels"])
+    network = build_network(card, state, folder, trusted)
+    build_preprocessing(card, folder, trusted)
+    build(card.model["postprocessing"], "postprocessing", folder, trusted)
+    if entry := card.model.get("representation"):
+        representation = build(entry, "representation", folder, trusted)
+        write_onnx(network, representation, folder / ONNX, preprocessing["channels"])
         card = replace(card, onnx=file_entry(folder / ONNX))
     write_card(folder, card)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
@@ -99,8 +105,14 @@ def data_config(data: Config) -> Config:
     return {"class_path": data["class_path"], **entry}
 
 
-def training_diameter(data: Config) -> float | None:
+def training_diameter(data: Config, trusted: bool = False) -> float | None:
     """The median diameter of the training objects, px; None, and a line that says so, where the data is not at hand."""
+    if not trusted and not _of_ours(data := _for_labels(data)):
+        print(
+            "The size of the training objects is not known (code of your own reads them): give --trust mine or "
+            "--diameter."
+        )
+        return None
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data", required=True)
     try:
@@ -113,6 +125,30 @@ def training_diameter(data: Config) -> float | None:
         return None
     area = np.concatenate(areas)
     return round(float(np.median(2 * np.sqrt(area[area > 0] / np.pi))), 2)
+
+
+def _for_labels(data: Config) -> Config:
+    """The config of a data module, without what matters to pixels alone, and without downloads."""
+    init_args = {key: value for key, value in data.get("init_args", {}).items() if key not in NOT_FOR_LABELS}
+    return {"class_path": data["class_path"], "init_args": init_args}
+
+
+def _of_ours(data: Config) -> bool:
+    """Whether a data module is built of Karyon's classes, numbers and texts alone."""
+    init_args = dict(data["init_args"])
+    layout = init_args.pop("layout", None)
+    if isinstance(layout, dict) and not layout.get("init_args"):
+        layout = layout.get("class_path")
+    values = [part for value in init_args.values() for part in (value if isinstance(value, list) else [value])]
+    return (
+        all(value is None or isinstance(value, bool | int | float | str) for value in values)
+        and _lies_in("datamodules", data["class_path"])
+        and (layout is None or _lies_in("karyon.layouts", layout))
+    )
+
+
+def _lies_in(package: str, path: object) -> bool:
+    return str(path).startswith(f"{package}.") and all(part.isidentifier() for part in str(path).split("."))
 
 
 def evaluations(checkpoint: Path) -> Config:

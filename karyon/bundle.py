@@ -7,15 +7,18 @@ whatever the card asks for; see `karyon.building`.
 
 import hashlib
 import json
-import pickle
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from karyon.aliases import Config, upgrade_card
-from karyon.building import build
-from karyon.errors import DataError
+from karyon.building import build, fits
+from karyon.errors import DataError, first_line
+from karyon.io.reading import read_bytes
+from karyon.io.tensor_files import load_tensors
 from karyon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ VERSION = 2
 WEIGHTS = {"safetensors": "weights.safetensors", "torch": "weights.pt"}
 ONNX = "model.onnx"
 AGAIN = "copy or export the bundle again"
+LONGEST = 2**20  # bytes of a card
+MOST = 5_000  # parameters that a network consists of
+SIDES = range(1, 2**14 + 1)  # px
 
 State = dict[str, "Tensor"]
 
@@ -105,17 +111,18 @@ def read_card(folder: Path) -> Card:
     """
     path = folder / "card.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bytes(path, LONGEST + 1).decode())
         if content["version"] > VERSION:
-            raise DataError(f"{path} was written by a later Karyon ({content['karyon']}): update Karyon to use it.")
+            raise DataError(f"{path} was written by a later Karyon than this one: update Karyon to use it.")
         card = Card(**upgrade_card(content))
     # What is not a card can fail in as many ways as there are ways not to be one.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is not a readable card of a model ({error}): {AGAIN}.") from None
-    types = {field.name: field.type for field in fields(Card)}
-    for name, expected in {"name": str, "model": dict, "preprocessing": dict, "weights": dict}.items():
-        if not isinstance(getattr(card, name), expected):
-            raise DataError(f"{path} has no usable entry {name} (expected {types[name]}): {AGAIN}.")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is not a readable card of a model ({first_line(error)}): {AGAIN}.") from None
+    for entry, expected in typing.get_type_hints(Card).items():
+        if not fits(getattr(card, entry), expected):
+            raise DataError(f"{path} has no usable entry {entry}: {AGAIN}.")
+    if card.version != VERSION or not (card.object_diameter is None or 0 < card.object_diameter < max(SIDES)):
+        raise DataError(f"{path} has no usable version or object_diameter: {AGAIN}.")
     return card
 
 
@@ -125,12 +132,15 @@ def checked_file(folder: Path, entry: Mapping[str, str]) -> Path:
     Raises:
         DataError: it is missing or another one.
     """
-    path = folder / Path(str(entry.get("file"))).name
+    path = folder / Path(entry.get("file", "")).name
     try:
+        # Nothing else ends; and the name may hold any character.
+        if not path.is_file():
+            raise DataError(f"{str(path)!r} is not there, or no file: {AGAIN}.")
         if file_entry(path)["sha256"] != entry.get("sha256"):
             raise DataError(f"{path} is not the file that its card was written for: {AGAIN}.")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): {AGAIN}.") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r} cannot be read ({first_line(error)}): {AGAIN}.") from None
     return path
 
 
@@ -141,57 +151,101 @@ def read_weights(folder: Path, card: Card) -> State:
         DataError: the file is missing, damaged, or not the one that the card was written for.
     """
     import safetensors.torch
-    import torch
-    from safetensors import SafetensorError
 
     path = checked_file(folder, card.weights)
-    try:
-        if path.name == WEIGHTS["torch"]:
-            state: State = torch.load(path, map_location="cpu", weights_only=True)
-            return state
-        return safetensors.torch.load_file(path)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or "it is damaged or of another kind"
-        raise DataError(f"{path} cannot be read ({reason}): {AGAIN}.") from None
+    if path.name == WEIGHTS["torch"]:
+        state: State = load_tensors(path)
+    else:
+        try:
+            state = safetensors.torch.load_file(path)
+        # Rust's errors, those of file systems, and what Python says of names and types that are none.
+        except Exception:
+            raise DataError(f"{path} cannot be read, for it is damaged or of another kind: {AGAIN}.") from None
+    _check_plain(state, path)
+    return state
 
 
-def build_network(card: Card, state: State, name: Path) -> "nn.Module":
+def _check_plain(state: Any, path: Path) -> None:
+    import torch
+
+    values: list[Any] = list(state.values()) if isinstance(state, dict) else [None]
+    if any(not isinstance(v, torch.Tensor) or v.layout != torch.strided or v.device.type != "cpu" for v in values):
+        raise DataError(f"{path} holds what are not weights by their names: {AGAIN}.")
+    # One number in the file can stand for any number of weights.
+    if sum(value.nbytes for value in values) > path.stat().st_size:
+        raise DataError(f"{path} declares more weights than it holds: {AGAIN}.")
+    if not all(value.float().isfinite().all() for value in values if value.is_floating_point()):
+        raise DataError(f"{path} holds weights that are not finite: train again, and export a checkpoint before that.")
+
+
+def build_network(card: Card, state: State, name: Path, trusted: bool = False) -> "nn.Module":
     """The network of a card, with its weights, for inference.
 
     Args:
         card: of the bundle.
         state: its weights, under the names of a training's module: ``network.<name>``.
         name: of the bundle, for errors.
+        trusted: whether code of the user's own may be imported and run.
 
     Raises:
         DataError: the card asks for what bundles may not use, or the weights are of another architecture.
     """
     import torch
 
-    network: nn.Module = build(card.model["network"], name)
+    config = card.model.get("network")
     own = {key.removeprefix("network."): value for key, value in state.items() if key.startswith("network.")}
-    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = {key: tuple(value.shape) if isinstance(value, torch.Tensor) else () for key, value in own.items()}
-    if expected != found:
-        differing = sorted(key for key in expected | found if expected.get(key) != found.get(key))
-        raise DataError(
-            f"{name}: its weights are of another architecture than its card says ({len(differing)} differ, first "
-            f"{differing[0]}): export it again."
-        )
+    network: nn.Module
+    if not trusted:
+        # Without memory for its weights, so that no more is taken than the file has.
+        with torch.device("meta"), _bounded():
+            network = build(config, "network", name)
+        _check_fits(network, own, name)
+    network = build(config, "network", name, trusted)
+    _check_fits(network, own, name)
     network.load_state_dict(own)
     form = torch.channels_last if card.model.get("channels_last") else torch.contiguous_format
     return network.to(memory_format=form).eval().requires_grad_(False)
 
 
-def build_preprocessing(card: Card, name: Path) -> Preprocessing:
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Ends what would make layers without end."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook as on_registration
+
+    left = iter(range(MOST))
+
+    def count(*_: object) -> None:
+        if next(left, None) is None:
+            raise ValueError(f"it has more than {MOST:,} parameters")
+
+    hook = on_registration(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _check_fits(network: "nn.Module", state: State, name: Path) -> None:
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items()}
+    if differing := sorted(key for key in expected | found if expected.get(key) != found.get(key)):
+        raise DataError(
+            f"{name}: its weights are of another architecture than its card says ({len(differing)} differ, first "
+            f"{differing[0]!r}): export it again."
+        )
+
+
+def build_preprocessing(card: Card, name: Path, trusted: bool = False) -> Preprocessing:
     """How a card's model wants its images.
 
     Raises:
         DataError: as `build_network`.
     """
     config = card.preprocessing
-    size, channels = config.get("image_size"), config.get("channels")
-    good_size = size is None or (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size))
-    if channels not in (1, 3) or not good_size:
+    size, channels = config.get("image_size"), config.get("channels", 0)
+    good_size = fits(size, tuple[int, int] | None) and all(side in SIDES for side in size or ())
+    if not fits(channels, Literal[1, 3]) or not good_size:
         raise DataError(f"{name}: its card does not say how images are prepared: export it again.")
-    return Preprocessing(channels, build(config.get("normalization"), name), tuple(size) if size else None)
+    return Preprocessing(
+        channels, build(config.get("normalization"), "normalization", name, trusted), tuple(size) if size else None
+    )

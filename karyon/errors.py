@@ -13,10 +13,11 @@ class DataError(Exception):
 def first_line(error: Exception) -> str:
     """What a library says of damaged input, short enough to stand within a sentence of ours.
 
-    >>> first_line(ValueError("no image\\nat all")), first_line(ValueError())
-    ('no image', 'ValueError')
+    >>> first_line(ValueError("no \\33image\\nat all")), first_line(ValueError())
+    ('no ?image', 'ValueError')
     """
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    line = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def cannot_write(path: Path | str, error: OSError, then: str) -> DataError:

@@ -135,7 +135,7 @@ def decode_run_lengths(text: str, size: tuple[int, int]) -> NDArray[np.int64]:
         numbers = np.zeros(1, dtype=np.int64)
     if len(numbers) == 0 or len(numbers) % 2 or (numbers < 1).any():
         raise DataError(
-            f"'{text[:40]}' is not a run-length code: expected pairs of positive numbers, 'start length ...'."
+            f"{text[:40]!r} is not a run-length code: expected pairs of positive numbers, 'start length ...'."
         )
     starts, lengths = numbers[::2] - 1, numbers[1::2]
     if (starts > size[0] * size[1] - lengths).any():

@@ -5,9 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from karyon.building import build
 from karyon.bundle import Card, build_network, build_preprocessing, checked_file, read_card, read_weights
-from karyon.errors import DataError
+from karyon.errors import DataError, first_line
 from karyon.inference.blocks import Blocks, Found
 from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
 from karyon.inference.predictor import Predictor, Report
@@ -131,6 +133,7 @@ def load_model(
     device: str = "auto",
     rotations: bool = False,
     precision: Precision = "fp32",
+    trusted: bool = False,
 ) -> Model:
     """Loads a model.
 
@@ -139,41 +142,62 @@ def load_model(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes CUDA, then MPS, then the CPU.
         rotations: whether it averages over the eight rotations and flips of each image; eight times the work.
         precision: of the network; bf16 computes by torch.
+        trusted: whether code of your own that the bundle names may be imported and run.
 
     Raises:
         DataError: there is no such bundle or device, or the bundle cannot be used.
     """
     folder = find_bundle(name)
     card = read_card(folder)
-    preprocessing = build_preprocessing(card, folder)
+    preprocessing = build_preprocessing(card, folder, trusted)
     place = choose_device(device)
-    postprocessing = build(card.model.get("postprocessing"), folder)
+    postprocessing = build(card.model.get("postprocessing"), "postprocessing", folder, trusted)
     if not card.model.get("representation"):
         if rotations:
             raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
-        return Model(_detector(folder, card, postprocessing, place), preprocessing, card, place)
-    engine, where = _engine(folder, card, place, precision)
+        finder = _detector(folder, card, postprocessing, place, trusted)
+        return _tried(Model(finder, preprocessing, card, place), folder)
+    engine, where = _engine(folder, card, place, precision, trusted)
     # A model that sees every image at one size needs no blocks.
     blocks = None if preprocessing.image_size else Blocks(BLOCK, HALO)
     predictor = Predictor(engine, postprocessing, rotations, blocks, card.object_diameter)
-    return Model(predictor, preprocessing, card, where)
+    return _tried(Model(predictor, preprocessing, card, where), folder)
 
 
-def _engine(folder: Path, card: Card, place: str, precision: Precision) -> tuple[Engine, str]:
+def _tried(model: Model, folder: Path) -> Model:
+    """A model that has been applied to a small image.
+
+    Raises:
+        DataError: its parts are none that go together.
+    """
+    try:
+        model.segment(np.arange(64 * 96, dtype=np.uint16).reshape(64, 96), name=str(folder))
+    except (DataError, MemoryError):
+        raise
+    # Whatever a network or a post-processing says of what another one makes.
+    except Exception as error:
+        raise DataError(
+            f"{folder}: its network, preprocessing and post-processing do not go together ({first_line(error)}): "
+            "export it again."
+        ) from None
+    return model
+
+
+def _engine(folder: Path, card: Card, place: str, precision: Precision, trusted: bool) -> tuple[Engine, str]:
     """ONNX Runtime on a CPU where the bundle has a file for it, else torch."""
     if place == "cpu" and precision == "fp32" and card.onnx and find_spec("onnxruntime"):
         return OnnxEngine(checked_file(folder, card.onnx)), "cpu (ONNX Runtime)"
     device = torch_device(place)
-    network = build_network(card, read_weights(folder, card), folder).to(device)
-    representation = build(card.model["representation"], folder)
+    network = build_network(card, read_weights(folder, card), folder, trusted).to(device)
+    representation = build(card.model["representation"], "representation", folder, trusted)
     return TorchEngine(lambda image: representation.maps(network(image)), device, precision), f"{place} (PyTorch)"
 
 
-def _detector(folder: Path, card: Card, postprocessing: Any, place: str) -> Any:
+def _detector(folder: Path, card: Card, postprocessing: Any, place: str, trusted: bool) -> Any:
     from karyon.detection.predictor import DetectionPredictor, NetworkFinder
 
     device = torch_device(place)
-    network = build_network(card, read_weights(folder, card), folder).to(device)
+    network = build_network(card, read_weights(folder, card), folder, trusted).to(device)
     return DetectionPredictor(NetworkFinder(network), postprocessing, device, card.object_diameter)
 
 

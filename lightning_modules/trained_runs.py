@@ -1,11 +1,9 @@
 """A trained model, built again from what its run has left: the checkpoint, and the config beside it."""
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning import LightningModule
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from karyon.aliases import upgrade
 from karyon.errors import DataError, first_line
+from karyon.io.tensor_files import load_tensors
 from lightning_modules.callbacks.run_record import run_folder
 
 Config = dict[str, Any]
@@ -82,17 +81,11 @@ def checkpoint_weights(checkpoint: Path) -> dict[str, Tensor]:
     Raises:
         DataError: it is missing or no checkpoint.
     """
-    try:
-        return dict(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"])
-    except FileNotFoundError:
-        raise DataError(
-            f"There is no checkpoint {checkpoint}: name a file, such as RUN/checkpoints/best.ckpt (--ckpt_path takes "
-            "last, too, and outside of fit best)."
-        ) from None
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
-        raise DataError(
-            f"{checkpoint} is not a readable checkpoint: it is damaged, cut short or of another kind."
-        ) from None
+    content = load_tensors(checkpoint, mapped=True)
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise DataError(f"{checkpoint} is not a checkpoint: it holds no weights under state_dict.")
+    return state
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

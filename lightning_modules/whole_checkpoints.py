@@ -8,10 +8,11 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
 from karyon.errors import cannot_write
+from karyon.io.tensor_files import load_tensors
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it.
+    """Writes a checkpoint beside its place and renames it; reads it without running anything in it.
 
     Lightning writes it into the folder of temporary files and moves it from there, which on a cluster, where that lies
     on another disk, is a copy that can be cut short.
@@ -45,3 +46,11 @@ class WholeCheckpoints(TorchCheckpointIO):
             if not isinstance(cause, OSError):
                 raise
             raise cannot_write(path, cause, "then go on from the checkpoint before with --ckpt_path last") from error
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """Reads a file on this machine's disks onto the CPU: tensors and plain values alone, whatever is asked for.
+
+        Raises:
+            DataError: see `karyon.io.tensor_files.load_tensors`.
+        """
+        return load_tensors(Path(path))

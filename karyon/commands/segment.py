@@ -69,6 +69,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "paths", metavar="PATH", nargs="+", help="files, folders (with all below) or patterns; TIFF, PNG, JPEG, ..."
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model of Karyon's, or folder of a bundle")
+    parser.add_argument(
+        "--trust", choices=("mine",), help="run code of your own that a bundle names, as any program; see SECURITY.md"
+    )
     parser.add_argument("--out", type=Path, default=Path("segmented"), help="folder for the results")
     parser.add_argument(
         "--formats", nargs="+", choices=get_args(Format), default=list(DEFAULT), help="beside counts.csv"

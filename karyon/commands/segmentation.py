@@ -36,7 +36,11 @@ def segment_images(options: argparse.Namespace) -> int:
             stream.reconfigure(errors="backslashreplace")
     root, images = find_images(options.paths, options.out)
     images = options.shard.of(images)
-    model = load_model(options.model, options.device, options.rotations, options.precision)
+    if trusted := options.trust == "mine":
+        # As for training, a class of the user's own may lie in a file of the current folder.
+        sys.path.append(str(Path.cwd()))
+        print(f"--trust mine: code of your own that {options.model} names is imported and run.", flush=True)
+    model = load_model(options.model, options.device, options.rotations, options.precision, trusted)
     print(f"{len(images)} files; model {model.card.name} on {model.device}; results in {options.out}", flush=True)
     with writing_to(options.out), stoppable():
         options.out.mkdir(parents=True, exist_ok=True)

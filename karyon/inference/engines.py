@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.errors import DataError
+from karyon.errors import DataError, first_line
+from karyon.io.reading import read_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -51,18 +52,27 @@ class OnnxEngine:
         options.log_severity_level = 3
         # Threads that wait would take the core from whatever comes between two images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.path, content = path, read_bytes(path)
+        # The key under which ONNX keeps the paths of other files with weights.
+        if b"location" in content:
+            raise DataError(f"{path} refers to other files, and bundles must not: export the bundle again.")
         try:
-            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         # Its exceptions have no common base but this.
         except Exception as error:
             raise DataError(
-                f"{path} cannot be read as an ONNX model ({str(error).splitlines()[0]}): copy or export the bundle "
-                "again."
+                f"{path} cannot be read as an ONNX model ({first_line(error)}): copy or export the bundle again."
             ) from None
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
-        (maps,) = self.session.run(["maps"], {"image": np.ascontiguousarray(images)})
-        return np.asarray(maps)
+        try:
+            (maps,) = self.session.run(["maps"], {"image": np.ascontiguousarray(images)})
+        except Exception as error:
+            raise DataError(f"{self.path} cannot be applied ({first_line(error)}): export the bundle again.") from None
+        maps = np.asarray(maps)
+        if maps.dtype != np.float32 or maps.ndim != 4 or maps.shape[2:] != images.shape[2:]:
+            raise DataError(f"{self.path} makes {maps.dtype} {maps.shape} of images {images.shape}: export it again.")
+        return maps
 
 
 class TorchEngine:

@@ -9,8 +9,8 @@ from karyon.instances import Instances, median_diameter
 
 FEWEST = 5  # objects of which a median says something
 SMALLEST, LARGEST = 1 / 8, 3.0  # times as large an image is seen
-# Between these an image stays as it is: in training, objects have been so much smaller or larger, too. On validation images
-# whose nuclei are 2.5 times the median the DSB score falls by .12 where they are brought to it.
+# Between these an image stays as it is: in training, objects have been so much smaller or larger, too. On validation
+# images whose nuclei are 2.5 times the median the DSB score falls by .12 where they are brought to it.
 NEAR = 0.36, 2.0
 FURTHER = 1 / 4, 2.0  # where next to nothing is found at the image's own scale
 

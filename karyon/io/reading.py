@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, UnidentifiedImageError
@@ -133,17 +134,14 @@ def _decode(data: bytes, image: Image.Image, raw: bool) -> Pixels:
     if image.mode == "P":
         index, colours = np.asarray(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return index if raw else apply_palette(index, colours)
-    # OpenCV alone reads colours of 16 bit, but returns the readable part of a cut file as if nothing had happened.
+    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
     if image.format != "PNG":
-        image.load()
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise ValueError("the pixel data does not decode")
+        return np.asarray(image.convert("L" if grey else "RGB"))
+    # Pillow makes 8 of the 16 bit of colours.
+    pixels = imagecodecs.png_decode(data)
     if pixels.ndim == 2:
         return pixels
-    # OpenCV repeats a grey that has transparency, and gives colours as BGR.
-    grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-    return pixels[..., 0] if grey else pixels[..., 2::-1]
+    return pixels[..., 0] if grey else pixels[..., :3]
 
 
 def _path(source: Path | bytes) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import threading
 import zipfile
-import zlib
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -11,9 +10,11 @@ from typing import Protocol
 
 import numpy as np
 
-from karyon.errors import DataError
+from karyon.errors import DataError, first_line
 from karyon.io.reading import Pixels, read_bytes, read_image
 from karyon.labels import LabelImage
+
+LARGEST = 2**28  # bytes of an image's file
 
 
 class Source(Protocol):
@@ -41,7 +42,7 @@ class Folder:
 
 
 class Archive:
-    """A zip file, read in place: nothing is ever extracted.
+    """A zip file, read in place: nothing is ever extracted, nor unpacked beyond the size of an image.
 
     Raises:
         DataError: it is not a zip file, or an entry's name climbs out of the folder.
@@ -51,27 +52,41 @@ class Archive:
         self.path = path
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{path} is not a readable zip archive ({error}): download it again.") from None
+        # Damaged archives raise anything.
+        except Exception as error:
+            raise DataError(f"{path} is not a readable zip archive ({first_line(error)}): download it again.") from None
         self._lock = threading.Lock()
         for name in self._zip.namelist():
             inside = PurePosixPath(name.replace("\\", "/"))
-            if inside.is_absolute() or ".." in inside.parts or ":" in "".join(inside.parts[:1]):
+            if (
+                inside.is_absolute()
+                or ".." in inside.parts
+                or ":" in "".join(inside.parts[:1])
+                or not name.isprintable()
+            ):
                 raise DataError(
-                    f"{path} holds an entry that climbs out of the folder ({name}): do not trust it; get the archive "
+                    f"{path} holds an entry that climbs out of the folder, or is none ({name!r}): do not trust it; get the archive "
                     "from its public address."
                 )
 
     def sizes(self) -> dict[str, int]:
-        return {info.filename: info.file_size for info in self._zip.infolist() if not info.is_dir()}
+        return {info.filename: info.file_size for info in self._zip.infolist() if not info.filename.endswith("/")}
 
     def read(self, name: str) -> bytes:
+        info = self._zip.getinfo(name)
+        if info.file_size > LARGEST:
+            raise DataError(
+                f"{self.path}: {name} would be unpacked from {info.compress_size:,} to {info.file_size:,} bytes, which "
+                "no image here needs: extract the archive into a folder of its name if you trust it."
+            )
         try:
             with self._lock:
-                return self._zip.read(name)
-        # RuntimeError: encrypted, or of a compression that zipfile does not know.
-        except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
-            raise DataError(f"{self.path}: {name} is damaged ({error}); download the archive again.") from None
+                return self._zip.read(info)
+        # Damaged, encrypted, or of a compression that zipfile does not know: each raises something else.
+        except Exception as error:
+            raise DataError(
+                f"{self.path}: {name} is damaged ({first_line(error)}); download the archive again."
+            ) from None
 
 
 def open_source(root: Path, name: str) -> Source | None:

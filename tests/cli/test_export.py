@@ -100,3 +100,21 @@ def test_onnx_gives_what_torch_gives_for_any_size(tmp_path: Path, channels: int,
         (maps,) = session.run(None, {"image": image.numpy()})
         assert maps.shape == expected.shape
         np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("path", "init_args"),
+    [
+        ("mine.Data", {}),
+        ("datamodules.folder.FolderDataModule", {"root": ".", "layout": "mine.Layout"}),
+        ("datamodules.folder.FolderDataModule", {"root": ".", "layout": '{"class_path": "mine.Layout"}'}),
+        ("datamodules.folder.FolderDataModule", {"root": ".", "layout": {"class_path": "a.B", "init_args": {"c": 1}}}),
+        ("datamodules.crops.CropDataModule", {"images": {"class_path": "mine.Data"}}),
+    ],
+)
+def test_data_that_code_of_others_would_read_is_not_measured(
+    path: str, init_args: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cli.bundle_export.ArgumentParser", lambda **_: pytest.fail("parsed"))
+    assert training_diameter({"class_path": path, "init_args": init_args}) is None
+    assert "give --trust mine or --diameter" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from config_files import ROOT
 from small_runs import Run
 
 from datamodules.drawing import draw_nuclei
+from karyon.io.encoding import png
 
 PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
 SMALL = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--data.init_args.num_workers", 0]
@@ -38,3 +39,15 @@ def test_the_page_does_what_it_says(command: str, run: Run, tmp_path: Path, monk
     args = shlex.split(command.removeprefix("uv run python -m cli "))
     assert run(*args, *SMALL, *(SYNTHETIC if "quickstart" in command else [])) == 0
     assert list((tmp_path / "runs").rglob("record.json"))
+    if "mine.Dilated" not in command:
+        return
+    with (tmp_path / "image.png").open("wb") as file:
+        file.write(png(image))
+    (checkpoint,) = (tmp_path / "runs").rglob("best.ckpt")
+    export = ("export", checkpoint, "--out", "dilated")
+    segment = ("segment", "image.png", "--model", "dilated")
+    assert run(*export) == 2 and run(*export, "--trust", "mine") == 0
+    assert run(*segment, "--precision", "bf16") == 2
+    assert run(*segment, "--precision", "bf16", "--trust", "mine") == 0
+    # By ONNX Runtime, which has no need of the class.
+    assert run(*segment, "--out", "again") == 0

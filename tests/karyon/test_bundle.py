@@ -21,6 +21,7 @@ STATE = {
     "steps": torch.tensor(12345678),
 }
 UNET = "karyon.networks.unet.UNet"
+NAME = Path("b")
 SMP = "segmentation_models_pytorch.Unet"
 
 
@@ -78,8 +79,12 @@ def test_a_card_that_names_foreign_code_is_refused(tmp_path, path, part, refused
         (UNET, {"in_channels": True}, "which is not of its type"),
         (UNET, {"widths": [4, 8], "dropout": [0.0]}, "cannot be built (UNet has 2 widths and 1 dropout rates"),
         (UNET, {"activation": {"class_path": "os.system"}}, "asks for os.system"),
-        (UNET, {"activation": {"class_path": "torch.nn.ReLU", "init_args": {"inplace": {"class_path": UNET}}}}, "dict"),
-        (UNET, {"activation": {"class_path": "torch.nn.ReLU", "more": 1}}, "holds what is not a class with arguments"),
+        (
+            UNET,
+            {"activation": {"class_path": "torch.nn.ReLU", "init_args": {"inplace": {"class_path": UNET}}}},
+            "asks for",
+        ),
+        (UNET, {"activation": {"class_path": "torch.nn.ReLU", "more": 1}}, "what is not a class with arguments"),
         (SMP, {"encoder_name": "tu-hf-hub:someone/weights"}, "is not the name of an encoder"),
         (SMP, {"encoder_name": ["resnet18"]}, "is not the name of an encoder"),
         (SMP, {"kwargs": {}}, "has no argument kwargs"),
@@ -88,25 +93,55 @@ def test_a_card_that_names_foreign_code_is_refused(tmp_path, path, part, refused
 )
 def test_arguments_are_checked_before_anything_is_built(path, arguments, message, refused):
     with refused("bundle", message):
-        build({"class_path": path, "init_args": arguments}, Path("bundle"))
+        build({"class_path": path, "init_args": arguments}, "loss" if "losses" in path else "network", Path("bundle"))
+
+
+OWN = """
+from torch import nn
+class Own(nn.Conv2d):
+    def __init__(self, rate: "Nothing", parts):
+        super().__init__(1, 1, 1)
+        self.rate, self.parts = rate, parts
+"""
+
+
+def test_code_of_the_users_own_runs_where_it_is_trusted(tmp_path, monkeypatch, refused):
+    (tmp_path / "own_network.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    parts = [{"class_path": UNET, "init_args": {"widths": [2], "dropout": [0.0]}}, "torch.nn.ReLU"]
+    own = {"class_path": "own_network.Own", "init_args": {"rate": 0.5, "parts": parts}}
+    write_bundle(tmp_path, model={**CARD.model, "network": own})
+    with refused("asks for own_network.Own, which is not one of the classes", "--trust mine"):
+        load_model(tmp_path, device="cpu")
+    assert "own_network" not in sys.modules
+    model = load_model(tmp_path, device="cpu", trusted=True)
+    assert model.segment(np.eye(3)).labels.tolist() == np.eye(3).tolist() and "own_network" in sys.modules
+    write_bundle(tmp_path, model={**CARD.model, "network": {**own, "class_path": "own_network.Missing"}})
+    with refused("own_network.Missing cannot be imported"):
+        load_model(tmp_path, device="cpu", trusted=True)
 
 
 @pytest.mark.parametrize("config", [None, 3, [], {"init_args": {}}, {"class_path": 3}])
 def test_what_names_no_class_is_refused(config, refused):
     with refused("bundle: its card names no class where one is expected"):
-        build(config, Path("bundle"))
+        build(config, "network", Path("bundle"))
 
 
 def test_layers_losses_and_encoders_are_built():
     layers = {"activation": {"class_path": "torch.nn.LeakyReLU", "init_args": {"negative_slope": 0.5}}}
-    network = build({"class_path": UNET, "init_args": {**layers, "normalization": "torch.nn.BatchNorm2d"}}, Path("b"))
+    network = build(
+        {"class_path": UNET, "init_args": {**layers, "normalization": "torch.nn.BatchNorm2d"}}, "network", NAME
+    )
     assert {m.negative_slope for m in network.modules() if isinstance(m, torch.nn.LeakyReLU)} == {0.5}
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
     losses = ["karyon.losses.SoftDice", {"class_path": "karyon.losses.SoftIoU"}]
-    assert len(build({"class_path": "karyon.losses.Sum", "init_args": {"losses": losses}}, Path("b")).losses) == 2
+    assert len(build({"class_path": "karyon.losses.Sum", "init_args": {"losses": losses}}, "loss", NAME).losses) == 2
     # Its pretrained weights are not downloaded.
     arguments = {"encoder_name": "resnet18", "encoder_weights": "imagenet", "classes": 2}
-    assert build({"class_path": SMP, "init_args": arguments}, Path("b")).eval()(torch.rand(1, 3, 32, 32)).shape[1] == 2
+    assert (
+        build({"class_path": SMP, "init_args": arguments}, "network", NAME).eval()(torch.rand(1, 3, 32, 32)).shape[1]
+        == 2
+    )
 
 
 def damage(text):
@@ -120,10 +155,10 @@ def damage(text):
         ("card.json", damage("[]"), "not a readable card"),
         ("card.json", damage('{"version": 1}'), "not a readable card"),
         ("card.json", damage('{"version": 2}'), "not a readable card"),
-        ("card.json", damage('{"version": 3, "karyon": "9.9"}'), "written by a later Karyon (9.9): update"),
-        ("weights.safetensors", Path.unlink, "cannot be read (No such file"),
+        ("card.json", damage('{"version": 3, "karyon": "9.9"}'), "written by a later Karyon than this one: update"),
+        ("weights.safetensors", Path.unlink, "is not there, or no file"),
         ("weights.safetensors", damage("x"), "not the file that its card was written for"),
-        ("model.onnx", Path.unlink, "cannot be read (No such file"),
+        ("model.onnx", Path.unlink, "is not there, or no file"),
         ("model.onnx", damage("x"), "not the file that its card was written for"),
     ],
 )

@@ -81,7 +81,7 @@ def test_the_listing_digest_follows_names_and_sizes(tmp_path: Path) -> None:
 )
 def test_an_archive_that_climbs_out_is_refused(name: str, tmp_path: Path, refused: Callable) -> None:
     path = archive(tmp_path / "stage1_train.zip", {**GOOD, name: IMAGE})
-    with refused(path, f"({name})", "climbs out", "public address"):
+    with refused(path, f"({name!r})", "climbs out", "public address"):
         Archive(path)
 
 
