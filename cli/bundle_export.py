@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pydoc import locate
 
 import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
@@ -16,9 +17,19 @@ from cli.runs import trained_at
 from cli.tuned_parameters import tuned_config
 from karyon.aliases import Config
 from karyon.building import build
-from karyon.bundle import ONNX, Card, build_network, build_preprocessing, file_entry, write_card, write_weights
+from karyon.bundle import (
+    ONNX,
+    Card,
+    build_network,
+    build_preprocessing,
+    file_entry,
+    read_card,
+    write_card,
+    write_weights,
+)
 from karyon.errors import DataError
 from karyon.inference.onnx_file import write_onnx
+from karyon.model import find_bundle
 from lightning_modules.callbacks.run_record import run_folder
 from lightning_modules.trained_runs import checkpoint_weights, run_config, without_downloads
 
@@ -34,14 +45,15 @@ def export_bundle(options: argparse.Namespace) -> None:
     preprocessing = preprocessing_config(config["data"])
     diameter = options.diameter or training_diameter(config["data"])
     record = evaluations(options.checkpoint)
+    licence = inherited_licence(config)
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(
         name=options.name or config["name"],
-        licence=options.licence,
+        licence=weights_licence(options.licence, licence),
         model=model_parts(config["model"], options.checkpoint),
         preprocessing=preprocessing,
         object_diameter=diameter,
-        data=data_config(config["data"]),
+        data={**data_config(config["data"]), **({"licence": licence} if licence else {})},
         metrics={stage: record[stage]["metrics"] for stage in ("val", "test") if stage in record},
         training={key: record["fit"][key] for key in FROM_RECORD if key in record.get("fit", {})},
         weights=write_weights(folder, state, options.format, options.half),
@@ -96,7 +108,45 @@ def data_config(data: Config) -> Config:
         entry["manifest"] = path.name
         if path.is_file():
             entry["manifest_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if datasets := data.get("init_args", {}).get("datasets"):
+        entry |= {"weights": data["init_args"].get("weights"), "datasets": [data_config(one) for one in datasets]}
     return {"class_path": data["class_path"], **entry}
+
+
+def weights_licence(asked: str | None, binding: str) -> str:
+    """The licence of a model's weights: that of what it was trained on, where it binds.
+
+    Raises:
+        DataError: another one was asked for.
+    """
+    if asked and binding and asked != binding:
+        raise DataError(f"This model was trained on data under {binding}, as its weights are, too: drop --licence.")
+    return asked or binding or "BSD-3-Clause"
+
+
+def inherited_licence(config: Config) -> str:
+    """The licence of what a run has learned from, be it by way of the weights that it began with."""
+    licences = {data_licence(config["data"])}
+    if start := config.get("start_from"):
+        try:
+            checkpoint = Path(start).suffix == ".ckpt"
+            earlier = inherited_licence(run_config(Path(start))) if checkpoint else _data_licence_of_bundle(start)
+            licences.add(earlier)
+        except DataError as error:
+            print(f"Under which licence the data of {start} is, is not known ({error})")
+    return " AND ".join(sorted(licences - {""}))
+
+
+def _data_licence_of_bundle(name: str) -> str:
+    return str(read_card(find_bundle(name)).data.get("licence", ""))
+
+
+def data_licence(data: Config) -> str:
+    """The licence that data has and hands on to what is made of it; an empty text where it does not bind."""
+    init_args = data.get("init_args", {})
+    parts = [*init_args.get("datasets", []), *([init_args["images"]] if "images" in init_args else [])]
+    own = getattr(locate(data["class_path"]), "licence", "")
+    return " AND ".join(sorted({own, *map(data_licence, parts)} - {""}))
 
 
 def training_diameter(data: Config) -> float | None:

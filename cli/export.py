@@ -29,6 +29,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--name", help="of the model; the run's by default")
     parser.add_argument("--half", action="store_true", help="keep the weights in half precision, half the size")
     parser.add_argument("--format", choices=WEIGHTS, default="safetensors", help="of the weights")
-    parser.add_argument("--licence", default="BSD-3-Clause", help="of the weights, for the card")
+    parser.add_argument("--licence", help="of the weights, for the card; that of the data, or BSD-3-Clause, by default")
     parser.add_argument("--diameter", type=float, help="of the objects, px; measured on the training data by default")
     return parser
