@@ -99,9 +99,11 @@ def preprocessing_config(data: Config) -> Config:
 
 def data_config(data: Config) -> Config:
     """The card's entry of what the model was trained on."""
-    split = ("test_set", "val_fraction", "val_image_types", "split_seed", "blocks", "fold", "train_on_validation")
-    kept = ("manifest", "annotation", *split)
+    split = ("test_set", "val_fraction", "test_fraction", "val_image_types", "split_seed", "split_manifest", "blocks")
+    kept = ("manifest", "annotation", "image_types", *split, "group_pattern", "folds", "fold", "train_on_validation")
     entry = {key: value for key, value in data.get("init_args", {}).items() if key in kept and value is not None}
+    if split_manifest := entry.get("split_manifest"):
+        entry["split_manifest"] = Path(split_manifest).name
     if manifest := entry.get("manifest"):
         path = Path(manifest)
         # Where it lies is the machine's affair.

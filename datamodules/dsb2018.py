@@ -23,7 +23,8 @@ from karyon.layouts.dsb2018_files import (
 )
 
 ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/"
-MANIFEST = Path(str(files("datamodules") / "manifests" / "dsb2018.csv"))
+SPLITS = Path(str(files("datamodules") / "manifests"))
+MANIFEST = SPLITS / "dsb2018.csv"
 
 
 class DSB2018DataModule(LabelImageDataModule):
@@ -57,8 +58,8 @@ class DSB2018DataModule(LabelImageDataModule):
         val_image_types: image types to validate on as a whole, in place of a share of each: what a
             model does on types it has not seen.
         split_seed: another seed, another split.
-        split_manifest: a split written earlier, to be used again; its images are checked by content. Where it
-            has a part ``test``, that is tested on.
+        split_manifest: a split written earlier, to be used again, or one that comes with the project, by the name of
+            its file; its images are checked by content. Where it has a part ``test``, that is tested on.
         address: where `download` finds the archives.
         kwargs: see `datamodules.base.LabelImageDataModule`.
     """
@@ -99,7 +100,9 @@ class DSB2018DataModule(LabelImageDataModule):
         self.test_fraction = test_fraction
         self.val_image_types = val_image_types
         self.split_seed = split_seed
-        self.split_manifest = split_manifest
+        self.split_manifest = Path(split_manifest) if split_manifest else None
+        if self.split_manifest and not self.split_manifest.exists() and (SPLITS / self.split_manifest).exists():
+            self.split_manifest = SPLITS / self.split_manifest
         self.address = address
 
     def prepare_data(self) -> None:
@@ -200,7 +203,7 @@ class DSB2018DataModule(LabelImageDataModule):
             Member(record.name, record.image_sha256, record.image_type, record.group) for record in cache.records
         ]
         if self.split_manifest:
-            return self._read_split(Path(self.split_manifest), members)
+            return self._read_split(self.split_manifest, members)
         if self.image_types:
             members = of_image_types(members, self.image_types)
         path = self.cache_dir / "splits" / f"{cache.folder.name}-{self._split_name()}.json"
