@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pydoc import locate
 
 import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
@@ -16,9 +17,19 @@ from cli.runs import trained_at
 from cli.tuned_parameters import tuned_config
 from karyon.aliases import Config
 from karyon.building import build
-from karyon.bundle import ONNX, Card, build_network, build_preprocessing, file_entry, write_card, write_weights
+from karyon.bundle import (
+    ONNX,
+    Card,
+    build_network,
+    build_preprocessing,
+    file_entry,
+    read_card,
+    write_card,
+    write_weights,
+)
 from karyon.errors import DataError
 from karyon.inference.onnx_file import write_onnx
+from karyon.model import find_bundle
 from lightning_modules.callbacks.run_record import run_folder
 from lightning_modules.trained_runs import checkpoint_weights, run_config, without_downloads
 
@@ -38,14 +49,15 @@ def export_bundle(options: argparse.Namespace) -> None:
     preprocessing = preprocessing_config(config["data"])
     diameter = options.diameter or training_diameter(config["data"], trusted)
     record = evaluations(options.checkpoint)
+    licence = inherited_licence(config)
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(
         name=options.name or config["name"],
-        licence=options.licence,
+        licence=weights_licence(options.licence, licence),
         model=model_parts(config["model"], options.checkpoint),
         preprocessing=preprocessing,
         object_diameter=diameter,
-        data=data_config(config["data"]),
+        data={**data_config(config["data"]), **({"licence": licence} if licence else {})},
         metrics={stage: record[stage]["metrics"] for stage in ("val", "test") if stage in record},
         training={key: record["fit"][key] for key in FROM_RECORD if key in record.get("fit", {})},
         weights=write_weights(folder, state, options.format, options.half),
@@ -93,16 +105,58 @@ def preprocessing_config(data: Config) -> Config:
 
 def data_config(data: Config) -> Config:
     """The card's entry of what the model was trained on."""
-    split = ("test_set", "val_fraction", "val_image_types", "split_seed", "blocks", "fold", "train_on_validation")
-    kept = ("manifest", "annotation", *split)
+    split = ("test_set", "val_fraction", "test_fraction", "val_image_types", "split_seed", "split_manifest", "blocks")
+    kept = ("manifest", "annotation", "image_types", *split, "group_pattern", "folds", "fold", "train_on_validation")
     entry = {key: value for key, value in data.get("init_args", {}).items() if key in kept and value is not None}
+    if split_manifest := entry.get("split_manifest"):
+        entry["split_manifest"] = Path(split_manifest).name
     if manifest := entry.get("manifest"):
         path = Path(manifest)
         # Where it lies is the machine's affair.
         entry["manifest"] = path.name
         if path.is_file():
             entry["manifest_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    if datasets := data.get("init_args", {}).get("datasets"):
+        entry |= {"weights": data["init_args"].get("weights"), "datasets": [data_config(one) for one in datasets]}
     return {"class_path": data["class_path"], **entry}
+
+
+def weights_licence(asked: str | None, binding: str) -> str:
+    """The licence of a model's weights: that of what it was trained on, where it binds.
+
+    Raises:
+        DataError: another one was asked for.
+    """
+    if asked and binding and asked != binding:
+        raise DataError(f"This model was trained on data under {binding}, as its weights are, too: drop --licence.")
+    return asked or binding or "BSD-3-Clause"
+
+
+def inherited_licence(config: Config) -> str:
+    """The licence of what a run has learned from, be it by way of the weights that it began with."""
+    licences = {data_licence(config["data"])}
+    if start := config.get("start_from"):
+        try:
+            checkpoint = Path(start).suffix == ".ckpt"
+            earlier = inherited_licence(run_config(Path(start))) if checkpoint else _data_licence_of_bundle(start)
+            licences.add(earlier)
+        except DataError as error:
+            print(f"Under which licence the data of {start} is, is not known ({error})")
+    return " AND ".join(sorted(licences - {""}))
+
+
+def _data_licence_of_bundle(name: str) -> str:
+    return str(read_card(find_bundle(name)).data.get("licence", ""))
+
+
+def data_licence(data: Config) -> str:
+    """The licence that data has and hands on to what is made of it; an empty text where it does not bind."""
+    init_args = data.get("init_args", {})
+    parts = [*init_args.get("datasets", []), *([init_args["images"]] if "images" in init_args else [])]
+    # A class of one's own has said nothing of it, and is not imported to be asked.
+    known = _lies_in("datamodules", data["class_path"])
+    own = getattr(locate(data["class_path"]), "licence", "") if known else ""
+    return " AND ".join(sorted({own, *map(data_licence, parts)} - {""}))
 
 
 def training_diameter(data: Config, trusted: bool = False) -> float | None:
@@ -135,7 +189,8 @@ def _for_labels(data: Config) -> Config:
 
 def _of_ours(data: Config) -> bool:
     """Whether a data module is built of Karyon's classes, numbers and texts alone."""
-    init_args = dict(data["init_args"])
+    init_args = dict(data.get("init_args", {}))
+    datasets = init_args.pop("datasets", [])
     layout = init_args.pop("layout", None)
     if isinstance(layout, dict) and not layout.get("init_args"):
         layout = layout.get("class_path")
@@ -144,6 +199,7 @@ def _of_ours(data: Config) -> bool:
         all(value is None or isinstance(value, bool | int | float | str) for value in values)
         and _lies_in("datamodules", data["class_path"])
         and (layout is None or _lies_in("karyon.layouts", layout))
+        and all(map(_of_ours, datasets))
     )
 
 

@@ -84,6 +84,7 @@ def of_config(args: list[str]) -> CheckedData:
         parts = _set_up(images)
     except DataError as error:
         return _refused(images, error)
+    print(images.summary())
     check = partial(_against_training, module=module, parts=parts, model=config.model)
     return CheckedData(parts, images.preprocessing.normalization, check)
 

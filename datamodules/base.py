@@ -1,7 +1,7 @@
 """What every data module shares: samples from records, loaders, and random states that differ where they must."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import albumentations
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.augmentation.pipeline import compose
 from datamodules.prediction import PredictionLoader, UsableDataset, collate_usable
 from datamodules.preparation import SamplePreparation
-from datamodules.sampling import Draw, TrainingLoader, TrainingSampler
+from datamodules.sampling import Draw, Pool, TrainingLoader, TrainingSampler, pools_by_type
 from karyon.batch import Batch, Sample, collate
 from karyon.errors import DataError
 from karyon.layouts.protocol import Item
@@ -69,7 +69,12 @@ class LabelImageDataModule(lightning.LightningDataModule):
         batch_size: of training.
         eval_batch_size: of validation, test and prediction; 1 where images differ in size.
         num_workers: processes that read and augment, per GPU.
+
+    Attributes:
+        licence: of the data, by its SPDX name; ``""`` where it does not bind what is made of it, or is not known.
     """
+
+    licence = ""
 
     def __init__(
         self,
@@ -106,20 +111,34 @@ class LabelImageDataModule(lightning.LightningDataModule):
         self.num_workers = num_workers
         self.items: dict[str, list[Item]] = {"train": [], "val": [], "test": [], "predict": []}
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a record says of the data: how many images there are in each part."""
+        counts = {part: len(items) for part, items in self.items.items() if items and part != "predict"}
+        return {"images": counts, **({"licence": self.licence} if self.licence else {})}
+
+    def summary(self) -> str:
+        """How many images there are to train, validate and test on, in a sentence."""
+        return f"Images: {counted(self.provenance)}."
+
+    def pools(self) -> list[Pool]:
+        """The images to train on, in sets of which each is drawn from by its share."""
+        items = self._held("train") + (self._held("val") if self.train_on_validation else [])
+        return pools_by_type(items, self.balance)
+
     def train_dataloader(self) -> TrainingLoader:
-        items = self._held("train")
+        pools = self.pools()
+        rank_zero_info(self.summary())
         if self.train_on_validation:
             rank_zero_info(
                 "Training on the validation images too: their scores say nothing of other images. --checkpoint.monitor "
                 "step --checkpoint.mode max takes the last state for the best."
             )
-            items = items + self._held("val")
-        image_types = [item.image_type for item in items]
+        items = [item for pool in pools for item in pool.items]
         trainer = self.trainer
         world = {"processes": trainer.world_size, "rank": trainer.global_rank} if trainer else {}
-        sampler = TrainingSampler(
-            image_types, self.samples_per_epoch or len(image_types), self.balance, self.sampling_seed, **world
-        )
+        sizes, shares = [len(pool.items) for pool in pools], [pool.share for pool in pools]
+        sampler = TrainingSampler(sizes, shares, self.samples_per_epoch or len(items), self.sampling_seed, **world)
         samples = LabelImageDataset(items, self.train_preparation)
         loader = self._loader(TrainingLoader, samples, self.batch_size, sampler=sampler)
         loader.trainer = trainer
@@ -165,6 +184,18 @@ class LabelImageDataModule(lightning.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         return batch.to(device, non_blocking=True)
+
+
+VERBS = {"train": "to train on", "val": "to validate on", "test": "to test on"}
+
+
+def counted(provenance: Mapping[str, Any]) -> str:
+    """The number of images of each part.
+
+    >>> counted({"images": {"train": 8, "val": 2}})
+    '8 to train on, 2 to validate on'
+    """
+    return ", ".join(f"{number:,} {VERBS[part]}" for part, number in provenance["images"].items())
 
 
 def keep_to_one_thread(worker: int) -> None:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from karyon.errors import DataError, cannot_write
 from karyon.image_type import image_type, is_grey
 from karyon.io.reading import Pixels, pixel_digest, read_cached
 from karyon.labels import LabelImage
+from karyon.layouts.protocol import Item
 
 VERSION = 2
 WEBP_LIMIT = 16383  # px a side
@@ -177,6 +179,16 @@ def _write_one(folder: Path, name: str, reader: Reader) -> tuple[Record, np.ndar
 
 def _write(path: Path, data: bytes) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     except OSError as error:
         raise cannot_write(path, error, "or choose another cache_dir") from None
+
+
+def cached_item(cache: Cache, record: Record) -> Item:
+    """An item that reads from a cache."""
+    return Item(record.name, record.image_type, partial(_read_cached, cache, record))
+
+
+def _read_cached(cache: Cache, record: Record) -> tuple[Pixels, LabelImage]:
+    return cache.read_image(record), cache.read_labels(record)

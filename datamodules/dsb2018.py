@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.base import LabelImageDataModule
-from datamodules.cache import Cache, Reader, Record, build_cache, open_cache
+from datamodules.cache import Cache, Reader, build_cache, cached_item, open_cache
 from datamodules.content import check_content, content_fingerprint, read_content_manifest
 from datamodules.download import download
 from datamodules.splits import Member, hold_image_types_out, of_image_types, read_manifest, split, write_manifest
 from karyon.errors import DataError
-from karyon.io.reading import Pixels, read_bytes
-from karyon.labels import LabelImage
+from karyon.io.reading import read_bytes
 from karyon.layouts.dsb2018_annotation import Corrections, SolutionTable, read_corrected, read_masks, read_solution
 from karyon.layouts.dsb2018_files import (
     Source,
@@ -22,10 +21,10 @@ from karyon.layouts.dsb2018_files import (
     open_source,
     scan_layout,
 )
-from karyon.layouts.protocol import Item
 
 ADDRESS = "https://data.broadinstitute.org/bbbc/BBBC038/"
-MANIFEST = Path(str(files("datamodules") / "manifests" / "dsb2018.csv"))
+SPLITS = Path(str(files("datamodules") / "manifests"))
+MANIFEST = SPLITS / "dsb2018.csv"
 
 
 class DSB2018DataModule(LabelImageDataModule):
@@ -59,8 +58,8 @@ class DSB2018DataModule(LabelImageDataModule):
         val_image_types: image types to validate on as a whole, in place of a share of each: what a
             model does on types it has not seen.
         split_seed: another seed, another split.
-        split_manifest: a split written earlier, to be used again; its images are checked by content. Where it
-            has a part ``test``, that is tested on.
+        split_manifest: a split written earlier, to be used again, or one that comes with the project, by the name of
+            its file; its images are checked by content. Where it has a part ``test``, that is tested on.
         address: where `download` finds the archives.
         kwargs: see `datamodules.base.LabelImageDataModule`.
     """
@@ -101,7 +100,9 @@ class DSB2018DataModule(LabelImageDataModule):
         self.test_fraction = test_fraction
         self.val_image_types = val_image_types
         self.split_seed = split_seed
-        self.split_manifest = split_manifest
+        self.split_manifest = Path(split_manifest) if split_manifest else None
+        if self.split_manifest and not self.split_manifest.exists() and (SPLITS / self.split_manifest).exists():
+            self.split_manifest = SPLITS / self.split_manifest
         self.address = address
 
     def prepare_data(self) -> None:
@@ -115,10 +116,11 @@ class DSB2018DataModule(LabelImageDataModule):
             records = {record.name: record for record in cache.records}
             for part, names in self._split(cache).items():
                 self.items[part] = [cached_item(cache, records[name]) for name in names]
-        if stage in ("test", "predict"):
+        if stage != "validate":
             cache = self.test_cache()
             # The images held out for the test, where there are any, come before the test set.
-            self.items[stage] = self.items["test"] or [cached_item(cache, record) for record in cache.records]
+            images = self.items["test"] or [cached_item(cache, record) for record in cache.records]
+            self.items["predict" if stage == "predict" else "test"] = images
 
     def train_cache(self) -> Cache:
         """The cache of the training images, built where it is not there yet."""
@@ -201,7 +203,7 @@ class DSB2018DataModule(LabelImageDataModule):
             Member(record.name, record.image_sha256, record.image_type, record.group) for record in cache.records
         ]
         if self.split_manifest:
-            return self._read_split(Path(self.split_manifest), members)
+            return self._read_split(self.split_manifest, members)
         if self.image_types:
             members = of_image_types(members, self.image_types)
         path = self.cache_dir / "splits" / f"{cache.folder.name}-{self._split_name()}.json"
@@ -228,12 +230,3 @@ class DSB2018DataModule(LabelImageDataModule):
         if not {"train", "val"} <= parts.keys():
             raise DataError(f"{path} has the parts {', '.join(parts)}: a split manifest needs train and val.")
         return parts
-
-
-def cached_item(cache: Cache, record: Record) -> Item:
-    """An item that reads from a cache."""
-    return Item(record.name, record.image_type, partial(_read_cached, cache, record))
-
-
-def _read_cached(cache: Cache, record: Record) -> tuple[Pixels, LabelImage]:
-    return cache.read_image(record), cache.read_labels(record)

@@ -49,7 +49,7 @@ def load_trained(checkpoint: Path) -> tuple[LightningModule, Config]:
 
 
 def run_config(checkpoint: Path) -> Config:
-    """The entries name, model and data of the config beside a checkpoint.
+    """The entries name, model, data and start_from of the config beside a checkpoint.
 
     Raises:
         DataError: it is missing or damaged.
@@ -58,7 +58,8 @@ def run_config(checkpoint: Path) -> Config:
     try:
         config = upgrade(yaml.safe_load(path.read_text()))
         name = config.get("name", path.parents[1].name)
-        return {"name": name, "model": config["model"], "data": config["data"]}
+        parts = {"model": config["model"], "data": config["data"]}
+        return {"name": name, **parts, "start_from": config.get("start_from")}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         raise DataError(
             f"{path} is not a readable config of a run: name a checkpoint that lies where fit has put it, such as "

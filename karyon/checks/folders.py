@@ -17,7 +17,7 @@ from karyon.layouts.protocol import Item, Layout
 
 ARCHIVES = ("stage1_train", "stage1_test")
 # Those of other tools, which their own readers know.
-OTHERS = {"stardist", "cellpose", "coco", "qupath"}
+OTHERS = {"stardist", "cellpose", "coco", "qupath", "aperio"}
 
 Parts = dict[str, list[Item]]
 

@@ -12,8 +12,8 @@ LOSSES = (
     "polygons go along the edges of pixels. What is lost: dsb2018 cannot say that an image holds no object, and has "
     "PNG alone, so that other images are written anew and those of floats are refused; karyon, stardist and cellpose "
     "keep ids (16 bit, 32 bit above 65,535), the others number the objects 1, 2, ... in their order; where polygons or "
-    "run lengths overlap, the later object owns the pixels; polygons that do not go along the edges of pixels become "
-    "the pixels that they surround; categories, scores and crowd regions are left out."
+    "run lengths overlap, the later object owns the pixels (in aperio the earlier one); polygons that do not go along "
+    "the edges of pixels become the pixels that they surround; categories, scores and crowd regions are left out."
 )
 
 

@@ -37,7 +37,9 @@ def _diameter(text: str) -> float | str | None:
     in_um = next((text.removesuffix(unit) for unit in ("um", "µm", "μm") if text.endswith(unit)), None)
     with suppress(ValueError):
         return _size(text) if in_um is None else f"{_size(in_um):g}um"
-    raise argparse.ArgumentTypeError(f"{text} is not a size: expected px, such as 30, or um, such as 12um, or auto or none")
+    raise argparse.ArgumentTypeError(
+        f"{text} is not a size: expected px, such as 30, or um, such as 12um, or auto or none"
+    )
 
 
 def _pixel_size(text: str) -> float:

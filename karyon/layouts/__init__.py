@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-LayoutName = Literal["karyon", "stardist", "cellpose", "dsb2018", "coco", "qupath"]
+LayoutName = Literal["karyon", "stardist", "cellpose", "dsb2018", "coco", "qupath", "aperio"]
 """The names of `karyon.layouts.all_layouts.LAYOUTS`, which a command line can list without importing them."""

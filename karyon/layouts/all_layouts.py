@@ -4,6 +4,7 @@ from pathlib import Path
 
 from karyon.errors import DataError
 from karyon.layouts import LayoutName
+from karyon.layouts.aperio import Aperio
 from karyon.layouts.cellpose import Cellpose
 from karyon.layouts.coco import Coco
 from karyon.layouts.label_folders import LabelFolders
@@ -18,6 +19,7 @@ LAYOUTS: dict[LayoutName, Layout] = {
     "dsb2018": MaskFiles(),
     "coco": Coco(),
     "qupath": QuPath(),
+    "aperio": Aperio(),
 }
 
 

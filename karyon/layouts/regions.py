@@ -31,18 +31,23 @@ def paint(objects: Iterable[tuple[str, Spans]], size: Size) -> LabelImage:
     array([[1, 2],
            [1, 2]], dtype=int32)
     """
-    flat = np.zeros(size[0] * size[1], np.int32)
-    names = [""]
-    for name, spans in objects:
-        for begin, end in spans.tolist():
-            flat[begin:end] = len(names)
-        names.append(name)
-    left = np.bincount(flat, minlength=len(names))
+    named = list(objects)
+    labels = cover([spans for _, spans in named], size)
+    left = np.bincount(labels.ravel(), minlength=len(named) + 1)
     if gone := np.flatnonzero(left[1:] == 0).tolist():
         raise DataError(
-            f"{names[gone[0] + 1]} has no pixel of its own, because it is too small, outside of the image or covered "
+            f"{named[gone[0]][0]} has no pixel of its own, because it is too small, outside of the image or covered "
             "by the objects after it: remove or correct it."
         )
+    return labels
+
+
+def cover(objects: Sequence[Spans], size: Size) -> LabelImage:
+    """Numbers objects from 1 and gives each pixel to the last of those that cover it; int32 (H, W)."""
+    flat = np.zeros(size[0] * size[1], np.int32)
+    for number, spans in enumerate(objects, start=1):
+        for begin, end in spans.tolist():
+            flat[begin:end] = number
     return np.ascontiguousarray(flat.reshape(size, order="F"))
 
 

@@ -50,14 +50,16 @@ class PerImageMetric(Metric):
 
         Returns:
             float32 scalars: each of the metric's keys for all images together, and ``key/<image type>`` for the
-            images of each type that has a name. Empty before the first image.
+            images of each type that has a name; where that is ``<data set>/<type>``, also for the data set. Empty
+            before the first image.
         """
         rows = self._distinct_rows()
         scores = self._scores(rows) if len(rows) else {}
-        for image_type in np.unique(rows["image_type"]):
-            if image_type:
-                of_kind = self._scores(rows[rows["image_type"] == image_type])
-                scores |= {f"{key}/{image_type.decode()}": score for key, score in of_kind.items()}
+        types = np.char.decode(rows["image_type"], "utf-8")
+        known = {above for image_type in np.unique(types) for above in _with_sets(image_type)}
+        for name in sorted(known - {""}):
+            of_type = (types == name) | np.char.startswith(types, f"{name}/")
+            scores |= {f"{key}/{name}": score for key, score in self._scores(rows[of_type]).items()}
         return {key: torch.tensor(score, dtype=torch.float32, device=self.device) for key, score in scores.items()}
 
     def _add(self, counts: tuple[Any, ...], name: str, image_type: str) -> None:
@@ -137,6 +139,16 @@ class MeanLoss(PerImageMetric):
 
     def _scores(self, rows: Rows) -> dict[str, float]:
         return {"loss": rows["loss"].mean()}
+
+
+def _with_sets(image_type: str) -> list[str]:
+    """An image type, and what it is part of.
+
+    >>> _with_sets("MoNuSeg/purple-on-white")
+    ['MoNuSeg', 'MoNuSeg/purple-on-white']
+    """
+    parts = image_type.split("/")
+    return ["/".join(parts[: k + 1]) for k in range(len(parts))]
 
 
 def hash_name(name: str) -> int:

@@ -148,10 +148,12 @@ class RunRecord(Callback):
         self._write(trainer, record)
 
     def _provenance(self, trainer: Trainer) -> dict[str, Any]:
+        datamodule = getattr(trainer, "datamodule", None)
         # Of data sets that have more than one.
-        annotation = getattr(getattr(trainer, "datamodule", None), "annotation", None)
+        annotation = getattr(datamodule, "annotation", None)
         return {
             **({"annotation": annotation} if annotation else {}),
+            "data": getattr(datamodule, "provenance", {}),
             "command": "python -m cli " + shlex.join(sys.argv[1:]),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": self.commit,

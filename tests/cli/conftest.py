@@ -22,6 +22,8 @@ from datamodules.drawing import draw_nuclei, write_dsb_layout
 # A script for processes of their own: it parses its arguments as soon as it is imported.
 collect_ignore = ["stand_in_training.py"]
 
+FEW = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
+FEW += ["--trainer.check_val_every_n_epoch", 1]
 SMALL_CROP = "[{class_path: albumentations.RandomCrop, init_args: {height: 64, width: 64}}]"
 SMALL_PYRAMID = (
     "{class_path: karyon.networks.feature_pyramid.ResNetFPN, init_args: {depth: 18, channels: 8, pretrained: none}}"
@@ -120,9 +122,16 @@ def interruptible() -> Iterator[None]:
 def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Small:
     """Arguments that make any config of ours run in seconds, without leaving its code path."""
 
-    def arguments(config: Path) -> list[object]:
-        names = class_names(yaml.safe_load(config.read_text()))
-        args: list[object] = ["--config", config, "--data.init_args.num_workers", 0]
+    def arguments(config: Path, addition: Path | None = None) -> list[object]:
+        names = class_names([yaml.safe_load(path.read_text()) for path in (config, addition) if path])
+        args: list[object] = ["--config", config, *(["--config", addition] if addition else [])]
+        args += ["--data.init_args.num_workers", 0]
+        if "CombinedDataModule" in names:
+            own = {"root": str(tiny), "manifest": None, "annotation": "original", "image_types": None}
+            pairs = {"root": str(tiny_folder), "group_pattern": "(.)"}
+            datasets = [{"class_path": "DSB2018DataModule", "init_args": own}]
+            datasets.append({"class_path": "MoNuSegDataModule", "init_args": pairs})
+            return [*args, "--config", json.dumps({"data": {"init_args": {"datasets": datasets}}}), *FEW]
         if "CropDataModule" in names:
             # A null inside a nested class must stand in a file: on the command line jsonargparse takes it for a name.
             nested = {"data": {"init_args": {"images": {"init_args": {"root": str(tiny), "manifest": None}}}}}
@@ -131,7 +140,7 @@ def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Small:
             args += ["--model.init_args.network.init_args.dropout", "[0,0]"] if "UNet" in names else []
         elif "DSB2018DataModule" in names:
             args += ["--data.init_args.root", tiny, "--data.init_args.manifest", "null"]
-            args += ["--data.init_args.annotation", "original"]
+            args += ["--data.init_args.annotation", "original", "--data.init_args.split_manifest", "null"]
         if "FolderDataModule" in names:
             args += ["--data.init_args.root", tiny_folder]
         if "ISBI2012DataModule" in names:
@@ -147,9 +156,7 @@ def small(tiny: Path, tiny_folder: Path, tiny_stacks: Path) -> Small:
         if "SyntheticDataModule" in names:
             args += ["--data.init_args.train", 8, "--data.init_args.test", 3, "--data.init_args.size", "[64,64]"]
             args += ["--data.init_args.augmentations", SMALL_CROP]
-        args += ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.limit_val_batches", 2]
-        args += ["--trainer.check_val_every_n_epoch", 1]
-        return args
+        return [*args, *FEW]
 
     return arguments
 

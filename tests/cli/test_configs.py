@@ -34,8 +34,7 @@ def test_addition_runs_with_a_config(
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     folders = {"augmentation": "isbi2012/unet.yaml", "isbi2012": "isbi2012/unet.yaml", "dsb2018": "dsb2018/nuclei.yaml"}
     base = folders.get(config.parent.name, "quickstart.yaml")
-    first, second, *rest = small(ROOT / "configs" / base)
-    args = [first, second, "--config", config, *rest]
+    args = small(ROOT / "configs" / base, config)
     network = yaml.safe_load(config.read_text()).get("model", {}).get("init_args", {}).get("network", {})
     if widths := network.get("init_args", {}).get("widths"):
         args += ["--model.init_args.network.init_args.widths", str([8] * len(widths)), "--start_from", "null"]

@@ -88,7 +88,7 @@ def content(root: Path) -> dict[str, tuple[bytes, list[list[int]]]]:
 
 
 def test_all_layouts_in_turn_and_back(run: Run, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    circle = ["karyon", "coco", "cellpose", "qupath", "stardist", "dsb2018", "karyon"]
+    circle = ["karyon", "coco", "cellpose", "qupath", "aperio", "stardist", "dsb2018", "karyon"]
     roots = [pairs, *(Path(str(number)) for number in range(1, len(circle)))]
     for (source, out), to in zip(pairwise(roots), circle[1:], strict=True):
         assert run("convert", source, "--to", to, "--out", out) == 0

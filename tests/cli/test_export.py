@@ -13,7 +13,7 @@ import torch
 from config_files import ROOT
 from small_runs import Run, Small
 
-from cli.bundle_export import training_diameter
+from cli.bundle_export import inherited_licence, training_diameter
 from karyon import load_model
 from karyon.bundle import read_card
 from karyon.inference.onnx_file import write_onnx
@@ -118,3 +118,31 @@ def test_data_that_code_of_others_would_read_is_not_measured(
     monkeypatch.setattr("cli.bundle_export.ArgumentParser", lambda **_: pytest.fail("parsed"))
     assert training_diameter({"class_path": path, "init_args": init_args}) is None
     assert "give --trust mine or --diameter" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_weights_are_under_the_licence_of_what_they_learned_from(
+    run: Run, small: Small, refusal: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several data sets in one training, from its check to its card, and one that goes on from it."""
+    config = [ROOT / "configs" / "dsb2018" / name for name in ("nuclei.yaml", "tissue.yaml")]
+    network = "{class_path: karyon.networks.unet.UNet, init_args: {out_channels: 3, widths: [8, 8], dropout: [0, 0]}}"
+    args = [*small(*config), "--model.init_args.network", network]
+    assert run("check", *args) == 0
+    assert "DSB2018: 9 to train on, 1 to validate on, 4 to test on. MoNuSeg: 6 to train on" in capsys.readouterr().out
+    assert run("fit", *args) == run("test", *args) == 0
+    record = json.loads(Path("runs/tissue/version_0/test/record.json").read_text())
+    assert record["fit"]["data"]["datasets"]["MoNuSeg"]["images"] == {"train": 6, "val": 2, "test": 2}
+    assert {"test/dsb_score/DSB2018", "test/dsb_score/MoNuSeg"} < record["test"]["metrics"].keys()
+    best = Path("runs/tissue/version_0/checkpoints/best.ckpt")
+    assert "under CC-BY-NC-SA-4.0" in refusal("export", best, "--licence", "CC0-1.0")
+    assert run("export", best, "--out", "bundle") == 0
+    card = read_card(Path("bundle"))
+    assert card.licence == card.data["licence"] == "CC-BY-NC-SA-4.0" and card.data["weights"] == [1.0, 2.0]
+    assert [entry["class_path"].rpartition(".")[2] for entry in card.data["datasets"]] == [
+        "DSB2018DataModule",
+        "MoNuSegDataModule",
+    ]
+    for start in ("bundle", best):
+        config = {"data": {"class_path": "datamodules.folder.FolderDataModule"}, "start_from": str(start)}
+        assert inherited_licence(config) == "CC-BY-NC-SA-4.0"

@@ -121,16 +121,28 @@ def test_the_truth_against_itself_scores_exactly_1(real_dsb2018: Path, real_cach
 
 
 @pytest.mark.real_data
-def test_the_fluorescence_split_is_the_recorded_one(real_dsb2018: Path, real_cache_dir: Path) -> None:
-    recorded = json.loads((MANIFEST.parent / "dsb2018-fluorescence.json").read_text())["parts"]
-    assert {part: len(names) for part, names in recorded.items()} == {"val": 55, "test": 54, "train": 437}
-    config = yaml.safe_load((ROOT / "configs" / "dsb2018" / "fluorescence.yaml").read_text())
-    data = DSB2018DataModule(root=real_dsb2018, cache_dir=real_cache_dir, **config["data"]["init_args"])
+@pytest.mark.parametrize(
+    ("name", "config", "counts"),
+    [
+        ("fluorescence", "fluorescence", {"val": 55, "test": 54, "train": 437}),
+        ("stardist", "stardist-split", {"train": 380, "val": 67, "test": 50}),
+    ],
+)
+def test_a_split_of_a_config_is_the_recorded_one(
+    name: str, config: str, counts: dict[str, int], real_dsb2018: Path, real_cache_dir: Path
+) -> None:
+    recorded = json.loads((MANIFEST.parent / f"dsb2018-{name}.json").read_text())["parts"]
+    assert {part: len(names) for part, names in recorded.items()} == counts
+    content = yaml.safe_load((ROOT / "configs" / "dsb2018" / f"{config}.yaml").read_text())
+    data = DSB2018DataModule(root=real_dsb2018, cache_dir=real_cache_dir, **content["data"]["init_args"])
     data.setup("fit")
     data.setup("test")
     digests = {record.name: record.image_sha256 for record in data.train_cache().records}
     for part, names in recorded.items():
         assert {item.name: digests[item.name] for item in data.items[part]} == names
+    if name == "stardist":
+        objects = {record.name: record.objects for record in data.train_cache().records}
+        assert sum(objects[name] for name in recorded["test"]) == 2_460
 
 
 @pytest.mark.real_data

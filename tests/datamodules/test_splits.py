@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datamodules.dsb2018 import SPLITS
 from datamodules.splits import Member, hold_image_types_out, read_manifest, split, write_manifest
 from karyon.errors import DataError
 from karyon.io.reading import pixel_digest
@@ -145,3 +146,12 @@ def test_whole_image_types_are_held_out() -> None:
         hold_image_types_out(everything, ["x-ray"])
     with pytest.raises(DataError, match="none is left to train on"):
         hold_image_types_out(everything, sorted(image_types))
+
+
+def test_the_validation_images_of_stardist_are_those_of_its_script() -> None:
+    """Which of the 447, sorted and shuffled: the last 15 %. Nothing else is held out of them."""
+    recorded = json.loads((SPLITS / "dsb2018-stardist.json").read_text())["parts"]
+    names = sorted([*recorded["train"], *recorded["val"]])
+    order = np.random.RandomState(42).permutation(447)
+    assert sorted(recorded["val"]) == sorted(names[k] for k in order[-round(0.15 * 447) :])
+    assert len(names) == len(order) and len(recorded["test"].keys() - {*names}) == 50

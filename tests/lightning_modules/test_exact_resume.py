@@ -64,7 +64,7 @@ def fit(
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=list,
-        sampler=TrainingSampler("a" * ITEMS, 2 * STEPS),
+        sampler=TrainingSampler([ITEMS], [1], 2 * STEPS),
     )
     loader.trainer = trainer
     try:
