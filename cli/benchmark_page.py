@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from cli.report_page import COLOURS, STYLE
 from karyon.commands.console import table
 
-Results = dict[str, dict[str, dict[str, float]]]
+Results = dict[str, dict[str, dict[str, Any]]]
 """Figures by set and method."""
+
+GOOD = 0.5  # DSB score
 
 FIGURES = {"dsb_score": "DSB score", "ap50": "AP(.5)", "ap70": "AP(.7)", "ap90": "AP(.9)", "pq": "PQ"}
 KINDS = ("tight", "loose", "split", "merged", "missed", "false")
@@ -32,10 +34,28 @@ def page(results: Results) -> str:
         if counts:
             parts.append(f"## {name}: {counts['images']:.0f} images, {counts['objects_true']:,.0f} objects")
             parts.append(set_table(methods))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "## Doubt", doubt(results)]) + "\n"
 
 
-def set_table(methods: dict[str, dict[str, float]]) -> str:
+def doubt(results: Results) -> str:
+    """How well each method's own scores tell good images from bad ones."""
+    lines = []
+    for method in dict.fromkeys(method for methods in results.values() for method in methods):
+        each = [methods[method]["each"] for methods in results.values() if methods.get(method)]
+        scores = np.array([score for part in each for score in part["scores"]])
+        confidence = np.array([value for part in each for value in part["confidence"]])
+        good = scores > GOOD
+        if len(np.unique(confidence)) > 1 and 0 < good.sum() < len(good):
+            above = np.subtract.outer(confidence[good], confidence[~good])
+            share = ((above > 0) + (above == 0) / 2).mean()
+            lines.append(
+                f"- `{method}`: of an image with a DSB score above {GOOD} and one below, the mean score of the objects "
+                f"is greater on the good one in {share:.0%} of the pairs ({good.sum()} good, {(~good).sum()} not)."
+            )
+    return "\n".join(lines) or "Too few images, or all as good, to say anything."
+
+
+def set_table(methods: dict[str, dict[str, Any]]) -> str:
     """One set's table in Markdown: a row for each method."""
     header = ["method", *FIGURES.values(), "count error", *KINDS, "s an image"]
     rows = [
@@ -75,7 +95,7 @@ def draw(results: Results, path: Path) -> None:
         figure.savefig(path, metadata={"Software": None})
 
 
-def _kinds(axes: Any, rows: list[tuple[str, dict[str, float]]]) -> None:
+def _kinds(axes: Any, rows: list[tuple[str, dict[str, Any]]]) -> None:
     places = np.arange(len(rows))[::-1]
     left = np.zeros(len(rows))
     for kind, colour in zip(KINDS, KIND_COLOURS, strict=True):

@@ -29,6 +29,7 @@ from karyon.layouts.all_layouts import find_layout, matching_layouts
 from karyon.layouts.protocol import AnnotatedImage
 from karyon.metrics.error_kinds import error_kinds
 from karyon.metrics.instance import CountError, DSBScore, PanopticQuality, PooledAveragePrecision
+from karyon.metrics.matching import match_instances, ratio
 from karyon.model import load_model
 from karyon.pictures.overlay import side_by_side
 
@@ -122,24 +123,24 @@ class SetRun:
     def __init__(self, folder: Path, method: Method, tally: Tally) -> None:
         self.folder, self.method, self.tally = folder, method, tally
 
-    def score(self, images: list[AnnotatedImage], report: Callable[[str, str], None]) -> dict[str, float]:
+    def score(self, images: list[AnnotatedImage], report: Callable[[str, str], None]) -> dict[str, Any]:
         """Segments what is not segmented yet; the figures of all images, {} where none could be used."""
         self.folder.mkdir(parents=True, exist_ok=True)
         resumes(self.folder / "method.json", {"model": self.method.identity}, "choose another --out, or delete it")
-        times = self.folder / "seconds.csv"
-        seconds = dict(_rows(times))
+        table = self.folder / "images.csv"
+        done = dict(_rows(table))
         segment: Segment | None = None
         metrics = [DSBScore(), PooledAveragePrecision(), PanopticQuality(), CountError()]
-        kinds = []
+        kinds, scored = [], {}
         for image in images:
             path = self.folder / f"{file_stem(image.name)}.tif"
             try:
-                if image.name not in seconds or not path.exists():
+                if image.name not in done or not path.exists():
                     segment = segment or self.method.load(_diameter(images))
-                    seconds[image.name] = self._segment(image, path, segment)
-                    _append(times, image.name, seconds[image.name])
+                    done[image.name] = self._segment(image, path, segment)
+                    _append(table, image.name, *done[image.name])
                     self.tally.done += 1
-                    said = f"{seconds[image.name]:.1f} s"
+                    said = f"{done[image.name][0]:.1f} s"
                 else:
                     self.tally.skipped += 1
                     said = DONE_BEFORE
@@ -150,22 +151,26 @@ class SetRun:
             for metric in metrics:
                 metric.update(found, truth, image.name)
             kinds.append(error_kinds(truth, found))
+            match = match_instances(truth, found)
+            scored[image.name] = float(ratio(match.tp, match.n_true + match.n_pred - match.tp).mean())
             report(image.name, said)
         if not kinds:
             return {}
         figures = {key: float(value) for metric in metrics for key, value in metric.compute().items()}
-        done = [seconds[image.name] for image in images if image.name in seconds]
+        seconds = float(np.mean([done[name][0] for name in scored]))
+        each = {"confidence": [done[name][1] for name in scored], "scores": list(scored.values())}
         sums = dict(zip(kinds[0]._fields, np.sum(kinds, axis=0).tolist(), strict=True))
-        return figures | sums | {"images": len(kinds), "seconds": float(np.mean(done))}
+        return figures | sums | {"images": len(kinds), "seconds": seconds, "each": each}
 
-    def _segment(self, image: AnnotatedImage, path: Path, segment: Segment) -> float:
+    def _segment(self, image: AnnotatedImage, path: Path, segment: Segment) -> tuple[float, float]:
+        """Segments an image; how long that took, s, and the mean score of its objects."""
         pixels, truth = image.read()
         start = time.perf_counter()
-        labels = segment(pixels, name=str(image.file)).labels
+        found = segment(pixels, name=str(image.file))
         spent = time.perf_counter() - start
-        write_whole(path, label_tiff(labels))
-        write_whole(path.with_suffix(".png"), png(side_by_side(pixels, labels, truth)))
-        return spent
+        write_whole(path, label_tiff(found.labels))
+        write_whole(path.with_suffix(".png"), png(side_by_side(pixels, found.labels, truth)))
+        return spent, float(found.scores.mean()) if len(found) else 0.0
 
 
 def _diameter(images: list[AnnotatedImage]) -> float:
@@ -179,16 +184,17 @@ def _diameter(images: list[AnnotatedImage]) -> float:
     return float(np.median(sizes)) if sizes else 1.0
 
 
-def _rows(path: Path) -> Iterator[tuple[str, float]]:
+def _rows(path: Path) -> Iterator[tuple[str, tuple[float, float]]]:
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             # The last row may be cut.
-            yield from ((row[0], float(row[1])) for row in csv.reader(file) if len(row) == 2 and row[1])
+            rows = (row for row in csv.reader(file) if len(row) == 3 and row[2])
+            yield from ((name, (float(seconds), float(score))) for name, seconds, score in rows)
 
 
-def _append(path: Path, name: str, seconds: float) -> None:
+def _append(path: Path, name: str, seconds: float, score: float) -> None:
     with path.open("a", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerow([name, f"{seconds:.3f}"])
+        csv.writer(file, lineterminator="\n").writerow([name, f"{seconds:.3f}", f"{score:.4f}"])
 
 
 def _write(folder: Path, results: dict[str, dict[str, Any]]) -> None:
