@@ -47,7 +47,8 @@ def export_bundle(options: argparse.Namespace) -> None:
     config = run_config(options.checkpoint)
     folder = options.out or run_folder(options.checkpoint) / "bundle"
     preprocessing = preprocessing_config(config["data"])
-    diameter = options.diameter or training_diameter(config["data"], trusted)
+    # Objects of any size lie at a scale that the size of a pixel gives.
+    diameter = None if options.pixel_size else options.diameter or training_diameter(config["data"], trusted)
     record = evaluations(options.checkpoint)
     licence = inherited_licence(config)
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +63,8 @@ def export_bundle(options: argparse.Namespace) -> None:
         training={key: record["fit"][key] for key in FROM_RECORD if key in record.get("fit", {})},
         weights=write_weights(folder, state, options.format, options.half),
         karyon=karyon_version(),
+        doubt_below=options.doubt_below,
+        pixel_size=options.pixel_size,
     )
     network = build_network(card, state, folder, trusted)
     build_preprocessing(card, folder, trusted)

@@ -34,4 +34,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--trust", choices=("mine",), help="run code of your own that the run's config names; see SECURITY.md"
     )
     parser.add_argument("--diameter", type=float, help="of the objects, px; measured on the training data by default")
+    parser.add_argument(
+        "--pixel-size",
+        type=float,
+        help="of the training images, um, where all have one: images are then brought to that scale, not to the size "
+        "of their objects",
+    )
+    parser.add_argument(
+        "--doubt-below", type=float, help="segment calls images doubtful whose objects have a lower mean score"
+    )
     return parser

@@ -125,8 +125,9 @@ def read_card(folder: Path) -> Card:
     for entry, expected in typing.get_type_hints(Card).items():
         if not fits(getattr(card, entry), expected):
             raise DataError(f"{path} has no usable entry {entry}: {AGAIN}.")
-    if card.version != VERSION or not (card.object_diameter is None or 0 < card.object_diameter < max(SIDES)):
-        raise DataError(f"{path} has no usable version or object_diameter: {AGAIN}.")
+    lengths = (card.object_diameter, card.pixel_size)
+    if card.version != VERSION or not all(length is None or 0 < length < max(SIDES) for length in lengths):
+        raise DataError(f"{path} has no usable version, object_diameter or pixel_size: {AGAIN}.")
     return card
 
 
