@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from datamodules.drawing import draw_nuclei
 from karyon import load_model
@@ -18,6 +20,7 @@ from karyon.bundle import Card, read_card, write_card
 from karyon.layouts.dsb2018_files import open_source, read_entry_image, scan_layout
 from karyon.metrics.matching import match_instances
 from karyon.model import DEFAULT, MODELS
+from karyon.preprocessing import resize_labels
 
 NAMES = sorted(card.parent.name for card in MODELS.glob("*/card.json"))
 # What was where in the cards of version 1, as they were written.
@@ -87,6 +90,42 @@ def test_drawn_nuclei_are_found_on_either_ground_by_onnx_runtime_and_by_torch(na
         same = match_instances(found.labels, again.labels)
         assert same.n_true == same.n_pred == same.tp[9]
         np.testing.assert_allclose(found.scores, again.scores, atol=1e-3)
+
+
+def packed(share: float, pitch: int = 28, side: int = 224) -> tuple[np.ndarray, np.ndarray]:
+    """Discs of several greys in a hexagonal lattice that cover a share of it, and their label image."""
+    radius = pitch * np.sqrt(share * np.sqrt(3) / 2 / np.pi)
+    rng, (rows, columns) = np.random.default_rng(0), np.mgrid[:side, :side]
+    image, labels = np.full((side, side), 12.0), np.zeros((side, side), int)
+    height = pitch * np.sqrt(3) / 2
+    for row in range(int((side - pitch) / height) + 1):
+        for column in range((side - pitch // 2) // pitch):
+            centre = pitch / 2 + height * row, pitch / 2 + pitch * (column + row % 2 / 2)
+            inside = np.hypot(rows - centre[0], columns - centre[1]) < radius
+            image[inside], labels[inside] = rng.uniform(130, 200), labels.max() + 1
+    return (ndimage.gaussian_filter(image, 1) + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.mark.parametrize("share", [0.45, 0.6, 0.75])
+@pytest.mark.parametrize("bright", [False, True])
+def test_nuclei_that_cover_most_of_an_image_are_found_on_either_ground(share: float, bright: bool) -> None:
+    image, labels = packed(share)
+    answer = load_model(device="cpu").answer(255 - image if bright else image)
+    matching = match_instances(labels, answer.instances.labels)
+    assert matching.tp[4] == matching.n_true and matching.n_pred == matching.n_true
+    assert answer.view.scale == 1 and not answer.doubtful
+
+
+@pytest.mark.parametrize("factor", [0.4, 1, 2, 5])
+def test_nuclei_of_any_size_come_out_whole(factor: float) -> None:
+    image, labels = packed(0.3)
+    size = (round(224 * factor),) * 2
+    image, labels = (
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else 1),
+        resize_labels(labels, size),
+    )
+    matching = match_instances(labels, load_model(device="cpu").segment(image).labels)
+    assert matching.tp[0] == matching.n_true == matching.n_pred
 
 
 @pytest.mark.slow
