@@ -52,6 +52,8 @@ class Card:
         training: command, commit, date and hardware of its record.
         weights: name of the file, its SHA-256, and the type of its floating-point numbers.
         karyon: version that wrote it.
+        doubt_below: an image whose objects have a lower mean score is doubtful; None where that was not measured.
+        pixel_size: of the images it was trained on, um; None where it was trained on many.
         onnx: name and SHA-256 of the file for ONNX Runtime; None where there is none.
         version: of this form of bundles.
     """
@@ -66,6 +68,8 @@ class Card:
     training: Config
     weights: dict[str, str]
     karyon: str
+    doubt_below: float | None = None
+    pixel_size: float | None = None
     onnx: dict[str, str] | None = None
     version: int = VERSION
 

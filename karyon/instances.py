@@ -66,6 +66,7 @@ class Prediction:
         instances: the objects.
         plane: where the image lies in its file.
         pixel_size: None where it is not known.
+        note: what is to be said of the image, such as that it was inverted.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Prediction:
     instances: Instances
     plane: Plane = field(default_factory=Plane)
     pixel_size: PixelSize | None = None
+    note: str = ""
 
     def to(self, device: Any) -> "Prediction":
         """Itself: `Trainer.predict` moves what it hands back to the CPU, where this is already."""

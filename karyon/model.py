@@ -1,11 +1,12 @@
 """A trained model: an image's pixels in, its objects out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from karyon.building import build
 from karyon.bundle import Card, build_network, build_preprocessing, checked_file, read_card, read_weights
@@ -29,10 +30,26 @@ class Answer:
     Attributes:
         instances: the objects, at the image's size.
         view: how the image was seen.
+        probability: of the foreground, float32 (H, W), where it was asked for and the model gives it.
+        doubtful: whether the objects' scores are lower than on images of which the model finds most.
     """
 
     instances: Instances
     view: View
+    probability: NDArray[np.float32] | None = None
+    doubtful: bool = False
+
+    @property
+    def note(self) -> str:
+        """What a user should know of it; an empty text most often.
+
+        >>> Answer(Instances.from_labels(np.ones((2, 2), int)), View(True, 0.25)).note
+        'inverted; seen 0.25 times as large'
+        """
+        parts = ["inverted"] if self.view.inverted else []
+        parts += [f"seen {self.view.scale:.2g} times as large"] if self.view.scale != 1 else []
+        parts += ["doubtful"] if self.doubtful else []
+        return "; ".join(parts)
 
 
 class Model:
@@ -66,6 +83,8 @@ class Model:
         name: str = "image",
         report: Report | None = None,
         background: Background = "auto",
+        pixel_size: float | None = None,
+        probability: bool = False,
     ) -> Answer:
         """Finds the objects of an image, and tells how it was seen.
 
@@ -80,6 +99,9 @@ class Model:
             report: is told which share of the image has been looked at, below 1, as often as there is news.
             background: of the image, where it is known. For a model that wants it dark, auto looks both ways and takes
                 the one in which it is surer of what it finds.
+
+            pixel_size: of the image, um; brings it to the scale of training where the model's card names one.
+            probability: whether the foreground's probability is wanted, too.
 
         Raises:
             DataError: the pixels cannot be used, or the model does not know or not choose its scale.
@@ -106,9 +128,13 @@ class Model:
         else:
             # Half of the work is a first look, where there is one: most often it is all.
             first, second = _halves(report) if both or diameter == "auto" else (None, report)
-            view, found = self.predictor.look(parts, size, diameter, polarities, first)
-            found = found or self.predictor.find(parts, size, view, second)
-        return Answer(found[1], View(view.inverted or parts.inverted, view.scale))
+            view, found = self.predictor.look(parts, size, diameter, polarities, first, probability)
+            if diameter is None and pixel_size and self.card.pixel_size:
+                view, found = replace(view, scale=pixel_size / self.card.pixel_size), None
+            found = found or self.predictor.find(parts, size, view, second, probability)
+        certain, instances = found
+        doubtful = bool(len(instances)) and float(instances.scores.mean()) < (self.card.doubt_below or 0)
+        return Answer(instances, View(view.inverted or parts.inverted, view.scale), certain, doubtful)
 
     @property
     def _knows_scales(self) -> bool:
@@ -171,7 +197,8 @@ def _tried(model: Model, folder: Path) -> Model:
         DataError: its parts are none that go together.
     """
     try:
-        model.segment(np.arange(64 * 96, dtype=np.uint16).reshape(64, 96), name=str(folder))
+        parts = model.preprocessing.parts(str(folder), np.arange(64 * 96, dtype=np.uint16).reshape(64, 96), "dark")
+        model.predictor.predict(parts()[None], [(64, 96)], [str(folder)])
     except (DataError, MemoryError):
         raise
     # Whatever a network or a post-processing says of what another one makes.

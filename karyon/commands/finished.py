@@ -17,6 +17,7 @@ from karyon.io.results_folder import ResultFolder
 from karyon.io.tables import OBJECT_COLUMNS
 from karyon.io.whole_files import write_whole
 
+PROBABILITIES = {"probability", "membranes"}
 SCORED = {"objects", "geojson", "coco"}  # formats that hold an object's score
 SCORE = OBJECT_COLUMNS.index("score")
 
@@ -56,6 +57,8 @@ class Finished:
         counts = self.folder / "counts.csv"
         self.counts = {row[0]: int(row[1]) for row in read_rows(counts)} if counts.exists() else {}
         new = ", ".join(self.added)
+        if self.counts and PROBABILITIES & set(self.added):
+            raise DataError(f"{self.folder} holds no probabilities to make {new} from: choose another --out.")
         if not alone:
             raise DataError(f"{self.folder} is without {new}: write them by the same command without --shard.")
         needed = {"labels"} | ({"objects"} if SCORED & set(self.added) else set())

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, stopped
-from karyon.commands.finished import Finished
+from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
 from karyon.commands.shards import WHOLE
 from karyon.errors import DataError
@@ -22,10 +22,11 @@ from karyon.io.reading import Pages, open_image
 from karyon.io.result_tables import complete_images
 from karyon.io.results_folder import ResultFolder, open_results
 from karyon.io.whole_files import writing_to
-from karyon.model import Model, load_model
+from karyon.model import Answer, Model, load_model
 from karyon.planes import PixelSize
 
 SETTINGS = "segment.json"
+SHOWN = 5  # names in a sentence
 
 
 def segment_images(options: argparse.Namespace) -> int:
@@ -57,6 +58,7 @@ def segment_images(options: argparse.Namespace) -> int:
             finished.record()
         except KeyboardInterrupt as stop:
             return stopped(stop, work.tally)
+    work.remarks()
     return work.tally.summary()
 
 
@@ -73,6 +75,8 @@ class FileSegmenter:
     def __init__(self, model: Model, results: ResultFolder, finished: Finished, options: argparse.Namespace) -> None:
         self.model, self.results, self.finished, self.options = model, results, finished, options
         self.tally = Tally("segmented")
+        self.inverted: list[str] = []
+        self.doubtful: list[str] = []
 
     def do(self, name: str, path: Path, report: Callable[[str, float], None]) -> str:
         """Segments a file, or says why not.
@@ -115,35 +119,56 @@ class FileSegmenter:
             share = (page + share) / len(pages)
             report(f"{share:.0%}", share)
 
-        objects = [self._page(name, path, pages, page, partial(page_report, page)) for page in range(len(pages))]
-        if pages.shape and "labels" in self.results.formats:
+        done = [self._page(name, path, pages, page, partial(page_report, page)) for page in range(len(pages))]
+        if pages.shape:
             titles = [page_name(name, pages, page) for page in range(len(pages))]
-            self.results.stack_labels(name, titles, pages.shape, pages.axes, self._pixel_size(pages))
-        found = [count for count in objects if count is not None]
-        self.tally.done += bool(found)
-        self.tally.skipped += not found
-        if not found:
+            self.results.stack_pages(name, titles, pages.shape, pages.axes, self._pixel_size(pages))
+        answers = [answer for answer in done if answer is not None]
+        self.tally.done += bool(answers)
+        self.tally.skipped += not answers
+        self.inverted += [name] if any(answer.view.inverted for answer in answers) else []
+        self.doubtful += [name] if any(answer.doubtful for answer in answers) else []
+        if not answers:
             return DONE_BEFORE
-        return f"{sum(found):,} objects" + (f" on {len(found)} pages" if pages.shape else "")
+        notes = "".join(f", {note}" for note in dict.fromkeys(answer.note for answer in answers) if note)
+        total = sum(len(answer.instances) for answer in answers)
+        return f"{total:,} objects" + (f" on {len(answers)} pages" if pages.shape else "") + notes
 
-    def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> int | None:
+    def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> Answer | None:
         """Segments an image of a file; None where it was done before."""
         title = page_name(name, pages, page)
         if self._is_done(title):
             return None
         image = pages.read(page)
         pixel_size, plane = self._pixel_size(pages), pages.plane(page)
-        answer = partial(Prediction, title, image.shape[:2], None, plane=plane, pixel_size=pixel_size)
+        predicted = partial(Prediction, title, image.shape[:2], plane=plane, pixel_size=pixel_size)
         if title in self.finished.left:
             instances = self.finished.objects(self.results, name, title, page)
-            self.results.add(answer(instances), image, self.finished.added)
+            self.results.add(predicted(None, instances), image, self.finished.added)
             self.finished.left.remove(title)
             return None
         source = f"{path}, page {page + 1}" if pages.shape else str(path)
         diameter = _in_pixels(self.options.diameter, pixel_size, source)
-        instances = self.model.segment(image, diameter, source, report, self.options.background)
-        self.results.write(answer(instances), image)
-        return len(instances)
+        found = self.model.answer(
+            image,
+            diameter,
+            source,
+            report,
+            self.options.background,
+            pixel_size.side if pixel_size else None,
+            bool(PROBABILITIES & set(self.results.formats)),
+        )
+        self.results.write(predicted(found.probability, found.instances, note=found.note), image)
+        return found
+
+    def remarks(self) -> None:
+        """Says which files were inverted, and which results are to be looked at first."""
+        if self.inverted:
+            print(
+                f"Inverted, since their background is bright: {_listed(self.inverted)}. --background dark forbids it."
+            )
+        if self.doubtful:
+            print(f"Doubtful, look at them first: {_listed(self.doubtful)}. Their scores are low; see counts.csv.")
 
     def _is_done(self, title: str) -> bool:
         return title in self.results.complete and title not in self.finished.left
@@ -151,6 +176,10 @@ class FileSegmenter:
     def _pixel_size(self, pages: Pages) -> PixelSize | None:
         given: float | None = self.options.pixel_size
         return pages.pixel_size or (PixelSize(given, given) if given else None)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _in_pixels(diameter: Any, pixel_size: PixelSize | None, source: str) -> Diameter:

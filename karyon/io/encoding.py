@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from roifile import ROI_TYPE, ImagejRoi
 
+from karyon.errors import DataError
 from karyon.instances import Prediction
 from karyon.io.outlines import Polygon, outlines
 from karyon.labels import LabelImage, object_runs
@@ -27,6 +28,26 @@ def label_tiff(labels: LabelImage, pixel_size: PixelSize | None = None) -> bytes
     file = io.BytesIO()
     tifffile.imwrite(
         file, labels, compression="zlib", photometric="minisblack", metadata=None, **resolution(pixel_size)
+    )
+    return file.getvalue()
+
+
+def probability_tiff(probability: NDArray[np.float32] | None, pixel_size: PixelSize | None = None) -> bytes:
+    """A probability as TIFF of single precision.
+
+    Raises:
+        DataError: the model gives none.
+    """
+    if probability is None:
+        raise DataError("The model gives no probability: leave the formats probability and membranes out.")
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file,
+        probability.astype(np.float32),
+        compression="zlib",
+        photometric="minisblack",
+        metadata=None,
+        **resolution(pixel_size),
     )
     return file.getvalue()
 

@@ -14,7 +14,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "objects": OBJECT_COLUMNS,
     # As the Data Science Bowl wants it.
     "run_lengths": ("ImageId", "EncodedPixels"),
-    "counts": ("image", "objects"),
+    "counts": ("image", "objects", "confidence", "note"),
 }
 
 
@@ -26,7 +26,7 @@ def complete_images(folder: Path, part: str = "") -> set[str]:
         part: of which process's tables, see `ResultFolder`.
     """
     counts = folder / f"counts.csv{part}"
-    return {row[0] for row in read_rows(counts) if len(row) == 2} if counts.exists() else set()
+    return {row[0] for row in read_rows(counts) if len(row) == len(TABLES["counts"])} if counts.exists() else set()
 
 
 def begin_table(path: Path, columns: tuple[str, ...], complete: set[str]) -> None:

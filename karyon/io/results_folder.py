@@ -15,7 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from karyon.instances import Prediction
-from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, resolution, roi_zip
+from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, probability_tiff, resolution, roi_zip
 from karyon.io.formats import DEFAULT, Format
 from karyon.io.result_tables import TABLES, begin_table, complete_images, drop_parts, merge_parts, read_rows
 from karyon.io.tables import object_rows, run_length_rows
@@ -28,7 +28,13 @@ FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
     "rois": (".zip", lambda prediction, source: roi_zip(prediction)),
     "geojson": (".geojson", lambda prediction, source: geojson(prediction)),
     "coco": (".json", lambda prediction, source: coco(prediction)),
+    "probability": (".tif", lambda prediction, source: probability_tiff(prediction.probability, prediction.pixel_size)),
+    "membranes": (
+        ".tif",
+        lambda prediction, source: probability_tiff(_complement(prediction.probability), prediction.pixel_size),
+    ),
 }
+STACKED = ("labels", "probability", "membranes")
 LONGEST_FILE_NAME = 200  # bytes; file systems allow 255, and a score and a suffix are added
 
 
@@ -61,7 +67,9 @@ class ResultFolder:
     * ``overlays/<name>.png``, the input beside the result;
     * ``rois/<name>.zip``, a set of selections for Fiji's ROI Manager;
     * ``geojson/<name>.geojson``, detections for QuPath;
-    * ``coco/<name>.json``, annotations in COCO's form; those of all images together in ``coco.json`` at the end.
+    * ``coco/<name>.json``, annotations in COCO's form; those of all images together in ``coco.json`` at the end;
+    * ``probability/<name>.tif``, that a pixel is inside an object, float32;
+    * ``membranes/<name>.tif``, that it is not: of a model of cells, the membranes.
 
     For the whole set:
 
@@ -70,7 +78,8 @@ class ResultFolder:
       area and channels, score; area (um2), diameter of a disc of that area and centroid (um) where the size of a pixel
       is known;
     * ``run_lengths.csv``: the competition's form, one row for an image without objects;
-    * ``counts.csv``: a row an image, in any case.
+    * ``counts.csv``: a row an image, in any case: the number of objects, the mean of their scores, and what is to be
+      said of the image, such as that it was inverted, or that the model is in doubt.
 
     An image's row in ``counts.csv`` is written last, and files appear under their names when they are whole: where a
     run was interrupted, the images named there are complete.
@@ -114,7 +123,9 @@ class ResultFolder:
             source: the image's original pixels, (H, W) or (H, W, 3 RGB), any type.
         """
         self.add(prediction, source, self.formats)
-        self._add("counts", [(prediction.name, len(prediction.instances))])
+        scores = prediction.instances.scores
+        confidence = f"{scores.mean():.3f}" if len(scores) else ""
+        self._add("counts", [(prediction.name, len(scores), confidence, prediction.note)])
         self.complete.add(prediction.name)
 
     def add(self, prediction: Prediction, source: NDArray[Any], formats: Sequence[Format]) -> None:
@@ -133,10 +144,10 @@ class ResultFolder:
         """Where the file of an image lies."""
         return self.folder / kind / f"{self.stem(name)}{FILES[kind][0]}"
 
-    def stack_labels(
+    def stack_pages(
         self, name: str, pages: Sequence[str], shape: tuple[int, ...], axes: str, pixel_size: PixelSize | None = None
     ) -> None:
-        """Turns the label images of a file's pages into one stack of the file's shape.
+        """Turns the label images, and probabilities, of a file's pages into one stack each of the file's shape.
 
         Args:
             name: of the file.
@@ -145,11 +156,12 @@ class ResultFolder:
             axes: their names, such as ``TZ``.
             pixel_size: None where it is not known.
         """
-        paths = [self.path("labels", page) for page in pages]
-        # Otherwise done before.
-        if all(path.exists() for path in paths):
-            stack_labels(paths, self.path("labels", name), shape, axes, pixel_size)
-            shutil.rmtree(paths[0].parent)
+        for kind in (kind for kind in STACKED if kind in self.formats):
+            paths = [self.path(kind, page) for page in pages]
+            # Otherwise done before.
+            if all(path.exists() for path in paths):
+                stack_tiffs(paths, self.path(kind, name), shape, axes, pixel_size)
+                shutil.rmtree(paths[0].parent)
 
     def _add(self, table: str, rows: Iterable[Iterable[Any]]) -> None:
         csv.writer(self.tables[table], lineterminator="\n").writerows(rows)
@@ -189,10 +201,14 @@ def open_results(folder: Path, formats: Sequence[Format], resume: bool, part: st
     )
 
 
-def stack_labels(
+def _complement(probability: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+    return None if probability is None else 1 - probability
+
+
+def stack_tiffs(
     paths: Sequence[Path], path: Path, shape: tuple[int, ...], axes: str, pixel_size: PixelSize | None = None
 ) -> None:
-    """Joins label TIFFs of one size, read one by one, into one; see `ResultFolder.stack_labels`."""
+    """Joins TIFFs of one size, read one by one, into one; see `ResultFolder.stack_pages`."""
     headers = []
     for single in paths:
         with tifffile.TiffFile(single) as file:

@@ -1,5 +1,6 @@
 """Images of any kind go in, results come out; what cannot be used is named."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -202,3 +203,34 @@ def test_options_that_make_no_sense_are_refused(
     with pytest.raises(SystemExit, match="2"):
         run("segment", "a.png", *option)
     assert message in capsys.readouterr().err
+
+
+def test_what_was_inverted_and_what_is_doubtful_is_said(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    normalization = {"class_path": "karyon.preprocessing.PercentileNormalize", "init_args": {"dark_background": True}}
+    preprocessing = {"channels": 1, "image_size": None, "normalization": normalization}
+    # The stand-in model's scores are the brightness of pixels.
+    write_bundle(tmp_path / "bundle", preprocessing=preprocessing, doubt_below=0.8, object_diameter=None)
+    for name, image in (("bright", 255 - SQUARES), ("dim", np.where(SQUARES, 170, 0)), ("good", SQUARES)):
+        image = image.astype(np.uint8)
+        image[:2, :2] = 255 - image[0, 0]  # something of full contrast
+        cv2.imwrite(f"{name}.png", image)
+    assert run("segment", "*.png", "--model", "bundle", "--formats", "probability", "membranes") == 0
+    said = capsys.readouterr().out
+    assert "Inverted, since their background is bright: bright.png." in said
+    with Path("segmented/counts.csv").open(newline="") as file:
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    assert rows["bright.png"]["note"] == "inverted" and rows["good.png"]["note"] == ""
+    assert rows["dim.png"]["note"] == "doubtful" and "Doubtful, look at them first: dim.png." in said
+    assert float(rows["good.png"]["confidence"]) > 0.8 > float(rows["dim.png"]["confidence"]) > 0.7
+    inside, outside = (tifffile.imread(f"segmented/{kind}/good.png.tif") for kind in ("probability", "membranes"))
+    assert inside.dtype == np.float32 and np.array_equal(outside, 1 - inside) and inside[SQUARES > 0].min() > 0.5
+
+
+def test_a_model_of_one_pixel_size_sees_images_at_that_scale(run: Run, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle", pixel_size=0.5, object_diameter=None)
+    tifffile.imwrite("a.tif", SQUARES, resolution=(40000, 40000), resolutionunit="CENTIMETER")
+    assert run("segment", "a.tif", "--model", "bundle") == 0
+    with Path("segmented/counts.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["note"] == "seen 0.5 times as large"

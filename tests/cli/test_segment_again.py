@@ -14,6 +14,7 @@ import tifffile
 from segmented_images import LABELS, NOISE, SQUARES, counts, labels
 from small_runs import Run
 
+from karyon.commands.finished import PROBABILITIES
 from karyon.io.formats import Format
 from karyon.io.results_folder import ResultFolder
 from karyon.model import Model
@@ -27,7 +28,7 @@ def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
         cv2.imwrite(f"in/{name}.png", SQUARES)
     tifffile.imwrite("in/s.tif", np.stack([SQUARES] * 3), photometric="minisblack")
     calls = []
-    real = Model.segment
+    real = Model.answer
 
     def interrupt(model: Model, *args: object) -> object:
         calls.append(1)
@@ -35,7 +36,7 @@ def test_what_is_done_is_not_done_again_and_an_interrupt_loses_nothing(
             raise KeyboardInterrupt
         return real(model, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Model, "segment", interrupt)
+    monkeypatch.setattr(Model, "answer", interrupt)
     formats = ("--formats", "labels", "objects", "coco")
     assert segment("in", *formats) == 130
     assert list(counts()) == ["a.png", "b.png"]
@@ -124,14 +125,14 @@ def test_whatever_a_library_says_of_one_image_the_others_are_done(
     }
     for name in "abcde":
         cv2.imwrite(f"{name}.png", SQUARES)
-    real = Model.segment
+    real = Model.answer
 
     def fail(model: Model, image: np.ndarray, diameter: object, name: str, *args: object) -> object:
         if error := errors.get(Path(name).stem):
             raise error
         return real(model, image, diameter, name, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Model, "segment", fail)
+    monkeypatch.setattr(Model, "answer", fail)
     assert segment("*.png") == 1
     assert list(counts()) == ["a.png", "e.png"]
     lines = capsys.readouterr().err.splitlines()
@@ -175,7 +176,8 @@ def test_another_format_is_written_from_the_label_images(
     cv2.imwrite("in/none.png", np.zeros_like(SQUARES))
     stack = np.stack([SQUARES, SQUARES[::-1]])
     tifffile.imwrite("in/s.tif", stack, imagej=True, resolution=(4, 4), metadata={"axes": "TYX", "unit": "um"})
-    assert segment("in", "--out", "all", "--formats", *get_args(Format)) == 0
+    everything = [known for known in get_args(Format) if known not in PROBABILITIES]
+    assert segment("in", "--out", "all", "--formats", *everything) == 0
     assert segment("in", "--formats", "labels", "objects") == 0
     real = ResultFolder.path
 
@@ -184,7 +186,7 @@ def test_another_format_is_written_from_the_label_images(
             raise KeyboardInterrupt
         return real(folder, kind, name)
 
-    monkeypatch.delattr(Model, "segment")
+    monkeypatch.delattr(Model, "answer")
     with monkeypatch.context() as patch:
         patch.setattr(ResultFolder, "path", interrupt)
         assert segment("in", "--formats", "geojson", "run_lengths") == 130
@@ -206,6 +208,7 @@ def test_another_format_is_written_from_the_label_images(
             ["in/a.png", "--formats", "rois"],
             "holds results of b.png too, which is not named here",
         ),
+        (["labels"], ["in", "--formats", "probability"], "holds no probabilities to make probability from"),
         (["labels"], ["in", "--shard", "1/2", "--formats", "rois"], "is without rois: write them by the same command"),
     ],
 )
@@ -236,13 +239,13 @@ def test_sizes_in_um(segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     Path("in").mkdir()
     cv2.imwrite("in/a.png", SQUARES)
     tifffile.imwrite("in/b.tif", SQUARES, resolution=(20000, 20000), resolutionunit="CENTIMETER")
-    real, diameters = Model.segment, []
+    real, diameters = Model.answer, []
 
     def segment_unscaled(model: Model, image: np.ndarray, diameter: object, *args: object) -> object:
         diameters.append(diameter)
         return real(model, image, None, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Model, "segment", segment_unscaled)
+    monkeypatch.setattr(Model, "answer", segment_unscaled)
     assert segment("in", "--diameter", "12um", "--out", "unknown") == 1
     assert "a.png: does not say how large a pixel is: name it by --pixel-size, in um" in capsys.readouterr().err
     assert segment("in", "--diameter", "12um", "--pixel-size", "0.25") == 0

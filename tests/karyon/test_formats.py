@@ -235,7 +235,7 @@ def test_a_folder_resumes_behind_its_last_complete_image(tmp_path, cut):
         first.write(prediction(RING, name), SOURCE)
     first.close()
     # Killed between the two tables, in the middle of a row.
-    (tmp_path / "counts.csv").write_text(f"image,objects\na,1\n{cut}")
+    (tmp_path / "counts.csv").write_text(f"image,objects,confidence,note\na,1,,\n{cut}")
     with (tmp_path / "run_lengths.csv").open("a") as file:
         file.write("a")
     second = ResultFolder(tmp_path, resume=True)

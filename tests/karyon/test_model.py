@@ -66,7 +66,14 @@ def test_shapes_that_are_no_image_are_one_sentence(model, shape, refused):
 
 @pytest.mark.parametrize(
     ("drawn", "diameter", "sides"),
-    [(24, 24, [60]), (4, 4, [360]), (6, "auto", [120, 240]), (24, "auto", [120, 60]), (14, "auto", [120])],
+    [
+        (24, 24, [60]),
+        (4, 4, [360]),
+        (5, "auto", [120, 310]),
+        (37, "auto", [120, 39]),
+        (7, "auto", [120]),
+        (30, "auto", [120]),
+    ],
 )
 def test_the_diameter_brings_objects_to_the_models_scale(model, drawn, diameter, sides):
     # The model's objects are 12 px wide.
