@@ -399,6 +399,12 @@ def test_what_is_not_an_image_is_refused(
         read_image(tmp_path / "a.tif")
 
 
+def test_tiles_far_larger_than_the_image_are_refused(refused: Callable) -> None:
+    data = patched(tiff(GREY8, tile=(16, 16), compression="zlib"), "TileWidth", 65520)
+    with refused("a.tif", "tiles of 65520 x 65520 px are far larger"):
+        read_image(patched(data, "TileLength", 65520), "a.tif")
+
+
 def test_a_missing_file_and_a_folder_are_refused(refused: Callable, tmp_path: Path) -> None:
     with refused(tmp_path / "a.png", "No such file", "check the path"):
         read_image(tmp_path / "a.png")
