@@ -256,7 +256,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 def _damaged(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, TypeError, csv.Error):
+    except (OSError, ValueError, TypeError, OverflowError, csv.Error):
         raise DataError(
             f"{path} cannot be read as a table of a run: move it away, and test the run again for its scores."
         ) from None

@@ -7,7 +7,22 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DataError(Exception):
-    """Input that cannot be used. The message is one sentence: the file, what is wrong, what to do."""
+    """Input that cannot be used. The message is one sentence: the file, what is wrong, what to do.
+
+    >>> str(DataError("a\\33[31m\\nb.png is empty."))
+    'a?[31m?b.png is empty.'
+    """
+
+    def __init__(self, sentence: str = "") -> None:
+        # A data loader's worker wraps it into its traceback, of which it is the last line.
+        if sentence.startswith("Caught DataError"):
+            sentence = sentence.splitlines()[-1].removeprefix(f"{DataError.__module__}.DataError: ")
+        super().__init__(printable(sentence))
+
+
+def printable(text: str) -> str:
+    """A text in one line, in which no character, as of a file's name, commands a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def first_line(error: Exception) -> str:
@@ -16,8 +31,7 @@ def first_line(error: Exception) -> str:
     >>> first_line(ValueError("no \\33image\\nat all")), first_line(ValueError())
     ('no ?image', 'ValueError')
     """
-    line = next(iter(str(error).splitlines()), "")[:200] or type(error).__name__
-    return "".join(character if character.isprintable() else "?" for character in line)
+    return printable(next(iter(str(error).splitlines()), "")[:200] or type(error).__name__)
 
 
 def cannot_write(path: Path | str, error: OSError, then: str) -> DataError:

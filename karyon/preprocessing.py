@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from karyon.errors import DataError
 from karyon.io.pages import Pixels as Pixels
+from karyon.io.pages import nan_filled
 from karyon.labels import LabelImage
 
 Image = NDArray[np.float32]
@@ -47,11 +48,14 @@ class PercentileNormalize:
         dark_background: whether an image that is bright for the most part, as stained tissue and bright-field are, is
             inverted, so that objects are brighter than what surrounds them in every modality. Right for 669 of the 670
             training images of DSB2018.
+        nan_is_background: whether pixels that are not a number (NaN), as beyond the edge of a stitched or registered
+            image, are background; without it, such images are refused.
     """
 
     low: float = 1.0
     high: float = 99.8
     dark_background: bool = False
+    nan_is_background: bool = False
 
     def __call__(self, pixels: Pixels) -> Image:
         return self.fit(pixels)(pixels)
@@ -64,12 +68,14 @@ class PercentileNormalize:
             background: of the image, where it is known; auto decides by the image's median. Where bright images are
                 not inverted, it changes nothing.
         """
+        if self.nan_is_background:
+            pixels = nan_filled(pixels)
         _check_finite(pixels)
         # Between truth values lie no percentiles.
         values = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
         low, high = np.percentile(values, [self.low, self.high])
         # A constant image has no contrast to stretch: all zero.
-        stretch = Stretch(low, (high - low) or 1.0)
+        stretch = Stretch(low, (high - low) or 1.0, nan=np.median(values) if self.nan_is_background else None)
         if not self.dark_background:
             return stretch
         if background == "auto":
@@ -87,15 +93,19 @@ class Stretch:
         low: the first intensity.
         span: of intensities.
         inverted: whether 1 becomes 0 and 0 becomes 1 in the end.
+        nan: what stands for what is not a number.
     """
 
     low: float
     span: float
     inverted: bool = False
+    nan: float | None = None
 
     def __call__(self, pixels: Pixels) -> Image:
         # In place, since an image may be large; single precision is exact for integers of 16 bit.
         image = pixels.astype(np.result_type(pixels.dtype, np.float32))
+        if self.nan is not None:
+            image[np.isnan(image)] = self.nan
         image -= self.low
         image /= self.span
         image = np.clip(image, 0, 1, out=image).astype(np.float32, copy=False)

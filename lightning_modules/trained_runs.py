@@ -60,7 +60,7 @@ def run_config(checkpoint: Path) -> Config:
         name = config.get("name", path.parents[1].name)
         parts = {"model": config["model"], "data": config["data"]}
         return {"name": name, **parts, "start_from": config.get("start_from")}
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(
             f"{path} is not a readable config of a run: name a checkpoint that lies where fit has put it, such as "
             "runs/NAME/version_0/checkpoints/best.ckpt."

@@ -59,9 +59,7 @@ def run(
         code: int | None = getattr(importlib.import_module(module), name)(list(args[1:]), f"{prog} {name}")
         return code or 0
     except DataError as error:
-        # A data loader's worker wraps the message into its traceback; the sentence is the last line.
-        sentence = str(error).splitlines()[-1].removeprefix("karyon.errors.DataError: ")
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

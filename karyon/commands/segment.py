@@ -86,6 +86,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="of the images; auto decides for each image and says where one was inverted",
     )
     parser.add_argument(
+        "--nan",
+        choices=("refuse", "background"),
+        default="refuse",
+        help="what pixels that are not a number are: an error, or background, as beyond the edge of a stitched image",
+    )
+    parser.add_argument(
         "--diameter",
         type=_diameter,
         default="auto",

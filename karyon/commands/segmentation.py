@@ -18,6 +18,7 @@ from karyon.errors import DataError
 from karyon.inference.views import Diameter
 from karyon.instances import Prediction
 from karyon.io.formats import Format
+from karyon.io.pages import nan_filled
 from karyon.io.reading import Pages, open_image
 from karyon.io.result_tables import complete_images
 from karyon.io.results_folder import ResultFolder, open_results
@@ -140,6 +141,8 @@ class FileSegmenter:
         if self._is_done(title):
             return None
         image = pages.read(page)
+        if self.options.nan == "background":
+            image = nan_filled(image)
         pixel_size, plane = self._pixel_size(pages), pages.plane(page)
         predicted = partial(Prediction, title, image.shape[:2], plane=plane, pixel_size=pixel_size)
         if title in self.finished.left:
@@ -217,7 +220,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
         "weights_sha256": model.card.weights["sha256"],
         **{
             key: getattr(options, key)
-            for key in ("channel", "background", "diameter", "pixel_size", "rotations", "precision")
+            for key in ("channel", "background", "nan", "diameter", "pixel_size", "rotations", "precision")
         },
         "formats": [known for known in get_args(Format) if known in options.formats],
     }

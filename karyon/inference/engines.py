@@ -57,7 +57,9 @@ class OnnxEngine:
         if b"location" in content:
             raise DataError(f"{path} refers to other files, and bundles must not: export the bundle again.")
         try:
-            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         # Its exceptions have no common base but this.
         except Exception as error:
             raise DataError(

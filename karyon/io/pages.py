@@ -75,6 +75,17 @@ def pick(pixels: Pixels, channel: int | None, name: str) -> Pixels:
     return pixels
 
 
+def nan_filled(pixels: Pixels) -> Pixels:
+    """Pixels with background in place of what is not a number: with the median of the others.
+
+    >>> nan_filled(np.array([1.0, np.nan, 3.0, 1.0])).tolist()
+    [1.0, 1.0, 3.0, 1.0]
+    """
+    if pixels.dtype.kind != "f" or not (missing := np.isnan(pixels)).any() or missing.all():
+        return pixels
+    return np.where(missing, np.median(pixels[~missing]), pixels).astype(pixels.dtype)
+
+
 def refuse_choice(channel: int | None, name: str) -> None:
     """Raises a `DataError` where a channel of a grey image is chosen."""
     if channel is not None:

@@ -21,12 +21,16 @@ from karyon.io.tiff import TIFF_SUFFIXES as TIFF_SUFFIXES
 from karyon.labels import LabelImage
 
 IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES}
-ANIMATED = {"PNG", "WEBP", "GIF"}  # formats of several images that belong together; a JPEG's are variants of one
+# Of Pillow's. Others it has opened by other programs (EPS), or knows how large they are once they are decoded (GIF).
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+ANIMATED = {"PNG", "WEBP"}  # formats of several images that belong together; a JPEG's are variants of one
 
 # Pillow takes a large microscope slide for an attack.
 Image.MAX_IMAGE_PIXELS = None
 MOST_PIXELS, LONGEST_SIDE = 2**30, 2**20  # of OpenCV
-PNG_EXPANSION = 1032  # bytes that one byte can be unpacked to
+PNG_DEPTH = 24  # place of the number of bits a value
+EXPANSION = {"WEBP": math.inf, "PNG": 1032}  # bytes that one byte can be unpacked to, at one bit a pixel
+OTHERS = 128  # JPEG has at least one bit for 64 pixels, BMP a byte
 
 # What is wrong with a file is said in a sentence that names it, and in no other way.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -44,7 +48,7 @@ def open_image(source: Path | bytes, name: str = "", channel: int | None = None,
     full resolution is taken.
 
     Args:
-        source: a TIFF, OME-TIFF, PNG, JPEG, WebP, BMP or GIF file, whatever its suffix says, or its content.
+        source: a TIFF, OME-TIFF, PNG, JPEG, WebP or BMP file, whatever its suffix says, or its content.
         name: what to call it in an error; the file's path by default.
         channel: the one to take of an image of several, from 1; colour images need none.
         raw: whether to give the numbers as they are stored, not what they look like, as of label images.
@@ -103,11 +107,10 @@ def read_stack(source: Path | bytes, name: str = "") -> Pixels:
 
 def _open_other(data: bytes, name: str, channel: int | None, raw: bool) -> Pages:
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
-    # At least a bit for each pixel.
-    check_room(name, math.prod(image.size) / 8, len(data), PNG_EXPANSION if image.format == "PNG" else math.inf)
+    check_room(name, math.prod(image.size) / 8, len(data), EXPANSION.get(str(image.format), OTHERS))
     if math.prod(image.size) > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
         raise DataError(
             f"{name} has {image.height} x {image.width} px, more than can be read of this format: save it as TIFF, or "
@@ -116,7 +119,7 @@ def _open_other(data: bytes, name: str, channel: int | None, raw: bool) -> Pages
     frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
     if image.format == "PNG":
         image.verify()
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     if frames == 1:
         pixels = pick(_decode(data, image, raw), channel, name)
         return Pages((), "", lambda _: pixels)
@@ -124,7 +127,7 @@ def _open_other(data: bytes, name: str, channel: int | None, raw: bool) -> Pages
     def read(k: int) -> Pixels:
         with in_one_sentence(name):
             image.seek(k)
-            return pick(np.asarray(image.convert("RGB")), channel, name)
+            return pick(np.array(image.convert("RGB")), channel, name)
 
     return Pages((frames,), "T", read)
 
@@ -132,12 +135,12 @@ def _open_other(data: bytes, name: str, channel: int | None, raw: bool) -> Pages
 def _decode(data: bytes, image: Image.Image, raw: bool) -> Pixels:
     """Decodes the only image of a file that Pillow has opened, and verified if it is a PNG."""
     if image.mode == "P":
-        index, colours = np.asarray(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        index, colours = np.array(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return index if raw else apply_palette(index, colours)
     grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-    if image.format != "PNG":
-        return np.asarray(image.convert("L" if grey else "RGB"))
-    # Pillow makes 8 of the 16 bit of colours.
+    # Pillow makes 8 of the 16 bit of a PNG's colours.
+    if image.format != "PNG" or data[PNG_DEPTH] != 16:
+        return np.array(image.convert("L" if grey else "RGB"))
     pixels = imagecodecs.png_decode(data)
     if pixels.ndim == 2:
         return pixels

@@ -43,6 +43,8 @@ EXPANSION: dict[int, float] = {
     COMPRESSION.LZW: 2560,
 }
 
+LARGEST_TILE = 2**26  # bytes, where the image itself has less
+
 # What is wrong with a file is said in a sentence that names it, and in no other way.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
@@ -156,6 +158,9 @@ def _plane_reader(
     """A function from a position along the axes before Y, X, S to a plane."""
     page = series.keyframe
     packed = file.filehandle.size
+    tile = page.tile if page.is_tiled else None
+    if tile and math.prod(tile) * page.samplesperpixel * page.nbytes // page.size > max(LARGEST_TILE, 4 * page.nbytes):
+        raise ValueError(f"its tiles of {' x '.join(map(str, tile))} px are far larger than the image")
     paged = set(page.axes) <= set("YXS") and series.axes.endswith(page.axes)
     before = series.shape[: -len(page.axes)]
     if paged and math.prod(before) == len(series.pages):

@@ -124,6 +124,15 @@ def test_broken_files_are_listed_with_their_reason_and_the_rest_is_done(
     assert not lines
 
 
+def test_what_is_not_a_number_can_be_background(segment: Run) -> None:
+    image = SQUARES.astype(np.float32)
+    image[SQUARES.shape[0] - 1] = np.nan
+    tifffile.imwrite("nan.tif", image)
+    assert segment("nan.tif") == 1
+    assert segment("nan.tif", "--nan", "background", "--formats", "labels", "overlays", "objects", "--overwrite") == 0
+    assert counts() == {"nan.tif": 2}
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1)])
 def test_the_smallest_images(segment: Run, shape: tuple[int, int]) -> None:
     tifffile.imwrite("small.tif", np.ones(shape, np.uint8))

@@ -160,6 +160,7 @@ def tables(folder: Path) -> Target:
     """Tables and outlines of objects, as other programs write them and as Karyon does."""
     from cli.records import read_images, read_objects, read_record
     from datamodules.content import read_content_manifest
+    from datamodules.groups import by_table
     from datamodules.isbi2012 import read_section_manifest
     from datamodules.splits import Member, read_manifest
     from karyon.instances import Instances, Prediction
@@ -180,7 +181,9 @@ def tables(folder: Path) -> Target:
         "coco/coco.json": coco(found),
         "qupath/a.geojson": geojson(found),
         "cellpose/a_seg.npy": outlines.getvalue(),
-        "results/counts.csv": b"image,objects\na.png,3\nb.png,0\n",
+        "aperio/Annotations/a.xml": LAYOUTS["aperio"].writer.encode(None, LABELS),
+        "groups.csv": b"image,patient\na.png,1\nb.png,2\n",
+        "counts.csv": b"image,objects\na.png,3\nb.png,0\n",
         "content.csv": b"\n".join((manifests / "dsb2018.csv").read_bytes().split(b"\n")[:4]),
         "sections.csv": b"\n".join((manifests / "isbi2012.csv").read_bytes().split(b"\n")[:4]),
         "split.json": json.dumps({"parts": {"train": {"a": "1"}, "val": {"b": "2"}, "test": {}}}).encode(),
@@ -193,6 +196,7 @@ def tables(folder: Path) -> Target:
         "solution.csv": lambda path: SolutionTable(path).read_labels("a", LABELS.shape),
         "counts.csv": lambda path: (list(read_rows(path)), complete_images(path.parent)),
         "content.csv": read_content_manifest,
+        "groups.csv": lambda path: by_table(["a", "b"], path, "patient"),
         "sections.csv": read_section_manifest,
         "split.json": lambda path: read_manifest(path, members),
         "image_scores.csv": read_images,
@@ -201,15 +205,17 @@ def tables(folder: Path) -> Target:
     }
 
     def read(path: Path) -> None:
-        if path.parent.name in LAYOUTS:
-            for image in LAYOUTS[path.parent.name].images(path.parent):
+        layout, *below = path.relative_to(folder).parts
+        if below:
+            for image in LAYOUTS[layout].images(folder / layout):
                 image.read()
         else:
             readers[path.name](path)
 
     made = Files(folder, seeds, read, damage.value, damage.line)
-    for layout in ("coco", "qupath", "cellpose"):
-        (folder / layout / "a.png").write_bytes(png(LABELS * 50))
+    for images in ("coco", "qupath", "cellpose", "aperio/Tissue Images"):
+        (folder / images).mkdir(exist_ok=True)
+        (folder / images / "a.png").write_bytes(png(LABELS * 50))
     return made
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from karyon import preprocessing
+from karyon.io.pages import nan_filled
 from karyon.preprocessing import (
     PercentileNormalize,
     Preprocessing,
@@ -158,3 +159,16 @@ def test_resizing_keeps_the_channels_and_huge_numbers() -> None:
     new = resize_labels(labels, (5, 4))
     assert new.shape == (5, 4) and new.dtype == np.int32 and (new == 70_000).all()
     assert exact(labels).dtype == np.float32 and exact(labels - 10_000).dtype == np.uint16
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_what_is_not_a_number_is_background_where_that_is_asked_for(dark: bool, refused: Callable) -> None:
+    pixels = np.full((8, 8), 5, np.float32)
+    pixels[2:4, 2:4], pixels[4:6, 4:6] = 9, 2
+    without = pixels.copy()
+    without[:, -1] = np.nan
+    wanted = PercentileNormalize(0, 100, dark, nan_is_background=True)
+    assert np.array_equal(wanted(without), PercentileNormalize(0, 100, dark)(pixels))
+    assert np.isnan(nan_filled(np.full(2, np.nan))).all() and np.isnan(without[:, -1]).all()
+    with refused("not finite"):
+        wanted(without * np.inf)
