@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,17 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def printable(text: str) -> str:
+    r"""A text without what would steer a terminal, such as in names of files.
+
+    >>> printable("a\x1b[2Jb\n"), printable("µm für Zellen")
+    ('a\\x1b[2Jb\\n', 'µm für Zellen')
+    """
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign)[0] == "C" else sign for sign in text
+    )
 
 
 def number(value: float | None, metric: str = "") -> str:
@@ -78,7 +90,7 @@ class Tally:
         spent = duration(time.monotonic() - self.start)
         print(f"{self.done} {self.verb}, {self.skipped} {DONE_BEFORE}, {len(self.failed)} failed; {spent}.")
         for path, reason in self.failed.items():
-            print(f"  {path}: {reason}", file=sys.stderr)
+            print(f"  {printable(f'{path}: {reason}')}", file=sys.stderr)
         return 1 if self.failed else 0
 
 
@@ -138,7 +150,7 @@ def progress(title: str, total: int, each: bool = True) -> Iterator[Report]:
         if (each and share == 1) or (now - said >= EVERY and work):
             spent, said = now - start, now
             left = f", about {duration(spent / work * (total - done - share))} left" if work else ""
-            about = f"{name}: {what}" if what else name
+            about = printable(f"{name}: {what}" if what else name)
             print(f"[{done + 1}/{total}] {about}  {duration(spent)} spent{left}", flush=True)
         done += share == 1
         worked += share == 1 and what != DONE_BEFORE
@@ -160,7 +172,7 @@ def _bar(title: str, total: int) -> Iterator[Report]:
             bar.update(task, completed=done + share)
             done += share == 1
             if what.startswith("failed"):
-                bar.console.print(f"{name}: {what}", markup=False, highlight=False)
+                bar.console.print(printable(f"{name}: {what}"), markup=False, highlight=False)
 
         yield advance
 

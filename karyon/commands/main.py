@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from karyon.commands.console import INTERRUPTED
+from karyon.commands.console import INTERRUPTED, printable
 from karyon.errors import DISK_FULL, DataError, cannot_write
 
 OWN = ("karyon", "cli", "datamodules", "lightning_modules", "results")
@@ -61,7 +61,7 @@ def run(
     except DataError as error:
         # A data loader's worker wraps the message into its traceback; the sentence is the last line.
         sentence = str(error).splitlines()[-1].removeprefix("karyon.errors.DataError: ")
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {printable(sentence)}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

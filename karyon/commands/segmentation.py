@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from karyon.commands.batch import resumes
-from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, stopped
+from karyon.commands.console import DONE_BEFORE, Tally, printable, progress, stoppable, stopped
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
 from karyon.commands.shards import WHOLE
@@ -18,6 +18,7 @@ from karyon.errors import DataError
 from karyon.inference.views import Diameter
 from karyon.instances import Prediction
 from karyon.io.formats import Format
+from karyon.io.other_formats import passed_over
 from karyon.io.reading import Pages, open_image
 from karyon.io.result_tables import complete_images
 from karyon.io.results_folder import ResultFolder, open_results
@@ -35,7 +36,9 @@ def segment_images(options: argparse.Namespace) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    root, images = find_images(options.paths, options.out)
+    root, images, others = find_images(options.paths, options.out)
+    if said := passed_over(others):
+        print(said)
     images = options.shard.of(images)
     if trusted := options.trust == "mine":
         # As for training, a class of the user's own may lie in a file of the current folder.
@@ -179,7 +182,7 @@ class FileSegmenter:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(map(printable, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _in_pixels(diameter: Any, pixel_size: PixelSize | None, source: str) -> Diameter:
