@@ -42,11 +42,12 @@ def train() -> int:
     """Runs one of LightningCLI's commands."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from cli.config_errors import fitting_parts
     from cli.processes import one_voice
     from cli.train import KaryonCLI
 
     try:
-        with one_voice():
+        with one_voice(), fitting_parts():
             return KaryonCLI().exit_code
     except SIGTERMException:
         # A SystemExit that would end this with a code of 0, as if the training were done.

@@ -57,7 +57,7 @@ class FitConfig(KaryonCLI):
     def instantiate_classes(self) -> None:
         config = self.config.fit
         self.model = config.model
-        with in_one_sentence():
+        with in_one_sentence(config):
             self.datamodule = self._parser("fit").instantiate_classes(Namespace(data=config.data)).data
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -9,6 +9,8 @@ from jsonargparse import Namespace
 from lightning import Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
 from torch import distributed
 
 from karyon.errors import DataError
@@ -18,6 +20,11 @@ from karyon.errors import DataError
 def say(line: str) -> None:
     """Prints a line once, though several processes say it."""
     print(line, flush=True)
+
+
+def show(table: Table) -> None:
+    """Prints a table, in a log file at its full width."""
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def is_first() -> bool:

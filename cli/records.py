@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from karyon.commands.console import NONE
 from karyon.errors import DataError
+from karyon.io.result_tables import plain_name
 
 FIGURES = {
     "dsb_score": "DSB score",
@@ -225,7 +226,7 @@ def read_images(path: Path) -> ImageScores | None:
         if not (rows := _rows(path, ("image", "type", *COLUMNS))):
             return None
         counts = np.array([[int(row[key]) for key in COLUMNS] for row in rows], dtype=np.int64)
-        names, types = [row["image"] for row in rows], [row["type"] for row in rows]
+        names, types = [plain_name(row["image"]) for row in rows], [row["type"] for row in rows]
         return ImageScores(names, types, counts[:, :2], counts[:, 2], counts[:, 3], counts[:, 4:])
 
 

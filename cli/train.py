@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
-from rich.console import Console
-from rich.table import Table
 
 import cli.class_names  # noqa: F401
 from cli.cluster import check_started_by_srun, trainer_plugins
-from cli.config_errors import in_one_sentence
+from cli.config_errors import ConfigParser, check_settings, in_one_sentence
 from cli.old_names import with_current_names
-from cli.processes import check_processes, is_first, say, settle_precision
+from cli.processes import check_processes, is_first, say, settle_precision, show
 from cli.refused_images import say_refused
 from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
@@ -87,6 +86,7 @@ class KaryonCLI(LightningCLI):
 
     def __init__(self) -> None:
         self.run_folder: RunFolder | None = None
+        self.parsers: list[ConfigParser] = []
         try:
             super().__init__(
                 LightningModule,
@@ -106,6 +106,13 @@ class KaryonCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         return {**LightningCLI.subcommands(), "tune": {"model", "datamodule"}, "bound": {"model", "datamodule"}}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        parser = ConfigParser(**kwargs)
+        self.parsers.append(parser)
+        parser.of_commands = self.parsers
+        parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML of options; later ones win")
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the command line; parameters that were tuned for the checkpoint come after the last config file."""
@@ -187,9 +194,10 @@ class KaryonCLI(LightningCLI):
         settle_tracking(config, str(self.subcommand), resumed)
 
     def instantiate_classes(self) -> None:
-        with in_one_sentence():
-            super().instantiate_classes()
         config = self.config[self.subcommand]
+        check_settings(config)
+        with in_one_sentence(config):
+            super().instantiate_classes()
         if config.ckpt_path:
             check_fits(checkpoint_weights(Path(config.ckpt_path)), self.model, Path(config.ckpt_path))
         elif config.start_from and self.subcommand == "fit":
@@ -286,8 +294,3 @@ class KaryonCLI(LightningCLI):
         say(f"Everything is in {self.trainer.log_dir}")
         if isinstance(loader := self.trainer.predict_dataloaders, PredictionLoader):
             self.exit_code = say_refused(loader)
-
-
-def show(table: Table) -> None:
-    """Prints a table, in a log file at its full width."""
-    Console(width=None if sys.stdout.isatty() else 160).print(table)

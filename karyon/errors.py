@@ -1,16 +1,17 @@
 """What to raise where input or a disk cannot be used, and how to say it in one sentence."""
 
 import errno
+import unicodedata
 from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DataError(Exception):
-    """Input that cannot be used. The message is one sentence: the file, what is wrong, what to do.
+    r"""Input that cannot be used. The message is one sentence: the file, what is wrong, what to do.
 
-    >>> str(DataError("a\\33[31m\\nb.png is empty."))
-    'a?[31m?b.png is empty.'
+    >>> str(DataError("a\x1b[31m\nb.png is empty."))
+    'a\\x1b[31m\\nb.png is empty.'
     """
 
     def __init__(self, sentence: str = "") -> None:
@@ -21,15 +22,21 @@ class DataError(Exception):
 
 
 def printable(text: str) -> str:
-    """A text in one line, in which no character, as of a file's name, commands a terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    r"""A text in one line, without what would steer a terminal, such as in names of files.
+
+    >>> printable("a\x1b[2Jb\n"), printable("µm für Zellen")
+    ('a\\x1b[2Jb\\n', 'µm für Zellen')
+    """
+    return "".join(
+        sign.encode("unicode_escape").decode() if unicodedata.category(sign)[0] == "C" else sign for sign in text
+    )
 
 
 def first_line(error: Exception) -> str:
-    """What a library says of damaged input, short enough to stand within a sentence of ours.
+    r"""What a library says of damaged input, short enough to stand within a sentence of ours.
 
-    >>> first_line(ValueError("no \\33image\\nat all")), first_line(ValueError())
-    ('no ?image', 'ValueError')
+    >>> first_line(ValueError("no \x1bimage\nat all")), first_line(ValueError())
+    ('no \\x1bimage', 'ValueError')
     """
     return printable(next(iter(str(error).splitlines()), "")[:200] or type(error).__name__)
 

@@ -13,8 +13,9 @@ from karyon.checks.folders import Parts, find_originals
 from karyon.checks.image_facts import Facts, survey
 from karyon.checks.object_sizes import View, small_objects
 from karyon.commands.console import tracked
-from karyon.errors import DataError
+from karyon.errors import DataError, printable
 from karyon.io.encoding import png
+from karyon.io.other_formats import passed_over, unread_below
 from karyon.io.reading import Pixels, read_image
 from karyon.io.whole_files import write_whole, writing_to
 from karyon.layouts.protocol import Item
@@ -50,6 +51,9 @@ def of_folder(root: Path) -> CheckedData:
         DataError: it is missing or in no known layout.
     """
     parts, findings = find_originals(root)
+    unread = unread_below(root)
+    if said := passed_over(unread):
+        findings = [*findings, Finding("passed-over", "hint", said, tuple(map(str, unread)))]
     return CheckedData(parts, PercentileNormalize(), lambda images: small_objects(images, View()), findings)
 
 
@@ -72,7 +76,7 @@ def check_images(data: CheckedData, out: Path, with_file: bool) -> int:
     findings = find(data, images)
     print(summary(images))
     for found in findings:
-        print(f"{found.severity}: {found.sentence}")
+        print(f"{found.severity}: {printable(found.sentence)}")
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
         _write_sheet(out / "contact-sheet.png", dict(zip(images, items, strict=True)), findings)

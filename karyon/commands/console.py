@@ -9,6 +9,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, TypeVar
 
+from karyon.errors import printable
+
 BY_SIGNAL = 128  # and the signal's number, as shells say it
 INTERRUPTED = BY_SIGNAL + signal.SIGINT
 EVERY = 30  # s, between lines on work that goes on
@@ -78,7 +80,7 @@ class Tally:
         spent = duration(time.monotonic() - self.start)
         print(f"{self.done} {self.verb}, {self.skipped} {DONE_BEFORE}, {len(self.failed)} failed; {spent}.")
         for path, reason in self.failed.items():
-            print(f"  {path}: {reason}", file=sys.stderr)
+            print(f"  {printable(f'{path}: {reason}')}", file=sys.stderr)
         return 1 if self.failed else 0
 
 
@@ -138,7 +140,7 @@ def progress(title: str, total: int, each: bool = True) -> Iterator[Report]:
         if (each and share == 1) or (now - said >= EVERY and work):
             spent, said = now - start, now
             left = f", about {duration(spent / work * (total - done - share))} left" if work else ""
-            about = f"{name}: {what}" if what else name
+            about = printable(f"{name}: {what}" if what else name)
             print(f"[{done + 1}/{total}] {about}  {duration(spent)} spent{left}", flush=True)
         done += share == 1
         worked += share == 1 and what != DONE_BEFORE
@@ -160,7 +162,7 @@ def _bar(title: str, total: int) -> Iterator[Report]:
             bar.update(task, completed=done + share)
             done += share == 1
             if what.startswith("failed"):
-                bar.console.print(f"{name}: {what}", markup=False, highlight=False)
+                bar.console.print(printable(f"{name}: {what}"), markup=False, highlight=False)
 
         yield advance
 

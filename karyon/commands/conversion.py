@@ -7,6 +7,7 @@ import numpy as np
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, stopped
 from karyon.errors import DataError
+from karyon.io.other_formats import passed_over, unread_below
 from karyon.io.whole_files import writing_to
 from karyon.layouts import LayoutName
 from karyon.layouts.all_layouts import LAYOUTS, find_layout
@@ -29,6 +30,8 @@ def convert_images(source: Path, name: LayoutName | None, to: LayoutName, folder
     images = layout.images(source)
     writer = LAYOUTS[to].writer
     _check_place(source, folder)
+    if said := passed_over(unread_below(source)):
+        print(said)
     print(f"{len(images)} images in {source}, {layout}; {to} in {folder}", flush=True)
     tally = Tally("converted")
     with writing_to(folder), stoppable():

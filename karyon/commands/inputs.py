@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from karyon.errors import DataError
+from karyon.io.other_formats import passed_over
 from karyon.io.reading import IMAGE_SUFFIXES
 
 
-def find_images(paths: Sequence[str], results: Path) -> tuple[Path, dict[str, Path]]:
+def find_images(paths: Sequence[str], results: Path) -> tuple[Path, dict[str, Path], set[Path]]:
     """The image files that files, folders and patterns name.
 
     Args:
@@ -18,26 +19,31 @@ def find_images(paths: Sequence[str], results: Path) -> tuple[Path, dict[str, Pa
 
     Returns:
         the folder that all paths share, and the files by name: their path below it, with ``/`` and suffix; sorted.
-        Folders that may not be read and links that lead nowhere are among them, so that somebody will say so.
+        Folders that may not be read and links that lead nowhere are among them, so that somebody will say so. And
+        the files beside them that are passed over.
 
     Raises:
         DataError: a path names no image, or the folder of the results.
     """
     found: set[Path] = set()
+    others: set[Path] = set()
     bases: list[Path] = []
     for text in paths:
         base, files = _find(Path(text), results.resolve())
-        if not files:
+        images = {path for path in files if (len(files) == 1 and path.name == Path(text).name) or _is_image(path)}
+        if not images:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise DataError(f"{text} names no image: expected a file, a folder or a pattern of images ({suffixes}).")
+            expected = f"{text} names no image: expected a file, a folder or a pattern of images ({suffixes})."
+            raise DataError(" ".join([expected, passed_over(files)]).strip())
         bases.append(base)
-        found |= files
+        found |= images
+        others |= files - images
     root = Path(os.path.commonpath(bases))
-    return root, {path.relative_to(root).as_posix(): path for path in sorted(found)}
+    return root, {path.relative_to(root).as_posix(): path for path in sorted(found)}, others - found
 
 
 def _find(path: Path, results: Path) -> tuple[Path, set[Path]]:
-    """The folder that a path names or in which it begins, and its images."""
+    """The folder that a path names or in which it begins, and its files."""
     try:
         is_folder, is_file = path.is_dir(), os.path.lexists(path)
     except PermissionError:
@@ -52,11 +58,11 @@ def _find(path: Path, results: Path) -> tuple[Path, set[Path]]:
     if base == results:
         raise DataError(f"{path} is where the results are to go: choose another folder for them, with --out.")
     if is_folder:
-        return base, set(_images_below(base, results))
-    return base, set() if signs is None else set(_images_like(base, str(Path(*path.parts[signs:])), results))
+        return base, set(_files_below(base, results))
+    return base, set() if signs is None else set(_files_like(base, str(Path(*path.parts[signs:])), results))
 
 
-def _images_like(base: Path, pattern: str, results: Path) -> Iterator[Path]:
+def _files_like(base: Path, pattern: str, results: Path) -> Iterator[Path]:
     try:
         matches = list(base.glob(pattern))
     except ValueError:
@@ -64,12 +70,12 @@ def _images_like(base: Path, pattern: str, results: Path) -> Iterator[Path]:
         return
     for path in matches:
         if path.is_dir():
-            yield from _images_below(path, results)
-        elif _is_image(path) and (results not in path.parents or results in base.parents):
+            yield from _files_below(path, results)
+        elif not path.name.startswith(".") and (results not in path.parents or results in base.parents):
             yield path
 
 
-def _images_below(folder: Path, results: Path) -> Iterator[Path]:
+def _files_below(folder: Path, results: Path) -> Iterator[Path]:
     """Walks through a folder, and through the folders to which it links, each once."""
     waiting, seen = deque([folder]), {results}
     while waiting:
@@ -83,14 +89,16 @@ def _images_below(folder: Path, results: Path) -> Iterator[Path]:
             yield here
             continue
         for path, is_folder in entries:
-            if _is_image(path) and not is_folder:
+            # Hidden files are what macOS and editors leave behind.
+            if path.name.startswith("."):
+                continue
+            if not is_folder:
                 yield path
-            elif is_folder and not path.name.startswith("."):
+            else:
                 # Links last, so that a folder has the name under which it lies here.
                 (waiting.append if path.is_symlink() else waiting.appendleft)(path)
 
 
 def _is_image(path: Path) -> bool:
-    # Hidden files are what macOS and editors leave behind.
-    named = path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    return named and (path.is_file() or path.is_symlink())
+    """Whether it is named like one, or is a folder that may not be read."""
+    return path.suffix.lower() in IMAGE_SUFFIXES or path.is_dir()

@@ -14,10 +14,11 @@ from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, sto
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
 from karyon.commands.shards import WHOLE
-from karyon.errors import DataError
+from karyon.errors import DataError, printable
 from karyon.inference.views import Diameter
 from karyon.instances import Prediction
 from karyon.io.formats import Format
+from karyon.io.other_formats import passed_over
 from karyon.io.pages import nan_filled
 from karyon.io.reading import Pages, open_image
 from karyon.io.result_tables import complete_images
@@ -36,7 +37,9 @@ def segment_images(options: argparse.Namespace) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    root, images = find_images(options.paths, options.out)
+    root, images, others = find_images(options.paths, options.out)
+    if said := passed_over(others):
+        print(said)
     images = options.shard.of(images)
     if trusted := options.trust == "mine":
         # As for training, a class of the user's own may lie in a file of the current folder.
@@ -182,7 +185,7 @@ class FileSegmenter:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return ", ".join(map(printable, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _in_pixels(diameter: Any, pixel_size: PixelSize | None, source: str) -> Diameter:

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from karyon.errors import DataError
+from karyon.io.other_formats import refuse_unread
 from karyon.io.pages import Pages as Pages
 from karyon.io.pages import Pixels as Pixels
 from karyon.io.pages import apply_palette, check_room, in_one_sentence, pick
@@ -20,9 +21,13 @@ from karyon.io.tiff import TIFF_SIGNATURES, open_tiff
 from karyon.io.tiff import TIFF_SUFFIXES as TIFF_SUFFIXES
 from karyon.labels import LabelImage
 
-IMAGE_SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES}
+# Slides and others of the last line are TIFF inside.
+IMAGE_SUFFIXES = {
+    *(".png", ".webp", ".jpg", ".jpeg", ".jp2", ".bmp", *TIFF_SUFFIXES),
+    *(".svs", ".ndpi", ".scn", ".qptiff", ".lsm", ".btf", ".tf8"),
+}
 # Of Pillow's. Others it has opened by other programs (EPS), or knows how large they are once they are decoded (GIF).
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "BMP")
 ANIMATED = {"PNG", "WEBP"}  # formats of several images that belong together; a JPEG's are variants of one
 
 # Pillow takes a large microscope slide for an attack.
@@ -58,6 +63,8 @@ def open_image(source: Path | bytes, name: str = "", channel: int | None = None,
             is chosen.
     """
     name = name or _path(source)
+    if isinstance(source, Path):
+        refuse_unread(source)
     start = source[:4] if isinstance(source, bytes) else read_bytes(source, 4)
     if not start:
         raise DataError(f"{name} is empty (0 bytes): copy or download it again.")

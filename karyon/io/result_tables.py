@@ -1,10 +1,12 @@
 """Tables of a set of images, which grow with it, are resumed, and are merged from those of several processes."""
 
 import csv
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any, TextIO
 
 from karyon.errors import DataError
 from karyon.io.tables import OBJECT_COLUMNS
@@ -16,6 +18,9 @@ TABLES: dict[str, tuple[str, ...]] = {
     "run_lengths": ("ImageId", "EncodedPixels"),
     "counts": ("image", "objects", "confidence", "note"),
 }
+
+
+FORMULA = r"'*[=+\-@\t\r]"
 
 
 def complete_images(folder: Path, part: str = "") -> set[str]:
@@ -40,9 +45,8 @@ def begin_table(path: Path, columns: tuple[str, ...], complete: set[str]) -> Non
         raise DataError(f"{path} has other columns than this release writes: choose another --out, or --overwrite it.")
     rows = read_rows(path) if resumed else iter(())
     with whole(path) as beginning, beginning.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(row for row in rows if len(row) == len(columns) and row[0] in complete)
+        write_rows(file, [columns])
+        write_rows(file, (row for row in rows if len(row) == len(columns) and row[0] in complete))
 
 
 def merge_parts(folder: Path) -> None:
@@ -63,8 +67,7 @@ def merge_parts(folder: Path) -> None:
         listed |= new
         for part in folder.glob(f"*.csv{counts.suffix}"):
             with part.with_suffix("").open("a", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerows(row for row in read_rows(part) if row[0] in new)
+                write_rows(file, (row for row in read_rows(part) if row[0] in new))
             part.unlink()
 
 
@@ -81,4 +84,28 @@ def read_rows(path: Path, headers: int = 1) -> Iterator[list[str]]:
     # Where a process was ended or the disk was full, the last row has no end, and its last character may be cut.
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.reader(line for line in file if line.endswith(("\n", "\r")))
-        yield from islice(rows, headers, None)
+        for first, *rest in filter(None, islice(rows, headers, None)):
+            yield [plain_name(first), *rest]
+
+
+def plain_name(cell: str) -> str:
+    """A name as it was before `write_rows` made it harmless.
+
+    >>> plain_name("'=1+1"), plain_name("'quoted'")
+    ('=1+1', "'quoted'")
+    """
+    return cell[1:] if re.match(f"'{FORMULA}", cell) else cell
+
+
+def write_rows(file: TextIO, rows: Iterable[Sequence[Any]]) -> None:
+    """Appends rows, of which the first cell is a name.
+
+    One that a spreadsheet would take for a formula has an apostrophe before it, which `read_rows` takes away.
+    """
+    for first, *rest in rows:
+        cells = [f"'{first}" if re.match(FORMULA, str(first)) else first, *rest]
+        # The module quotes what holds its own end of line, which is another one.
+        if any("\r" in str(cell) for cell in cells):
+            csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(cells)
+        else:
+            csv.writer(file, lineterminator="\n").writerow(cells)

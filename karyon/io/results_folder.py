@@ -1,12 +1,11 @@
 """A folder of results: files of each image, and tables of the whole set that grow with it."""
 
-import csv
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,10 +13,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from karyon.errors import DataError
 from karyon.instances import Prediction
 from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, probability_tiff, resolution, roi_zip
 from karyon.io.formats import DEFAULT, Format
-from karyon.io.result_tables import TABLES, begin_table, complete_images, drop_parts, merge_parts, read_rows
+from karyon.io.result_tables import TABLES, begin_table, complete_images, drop_parts, merge_parts, read_rows, write_rows
 from karyon.io.tables import object_rows, run_length_rows
 from karyon.io.whole_files import whole, write_whole
 from karyon.planes import PixelSize
@@ -56,6 +56,18 @@ def shorten(name: str) -> str:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
     return name.encode()[: LONGEST_FILE_NAME - 17].decode(errors="ignore") + "~" + digest
+
+
+@contextmanager
+def _apart(path: Path) -> Iterator[None]:
+    """Raises a `DataError` where a result would lie in place of the folder of others, or below a file."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise DataError(
+            f"Its result {path} would lie where that of another image lies, whose name differs by .tif or the like: "
+            "rename one of them."
+        ) from None
 
 
 class ResultFolder:
@@ -133,8 +145,9 @@ class ResultFolder:
         for kind, (_, encode) in FILES.items():
             if kind in formats:
                 path = self.path(kind, prediction.name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, encode(prediction, source))
+                with _apart(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_whole(path, encode(prediction, source))
         if "objects" in formats:
             self._add("objects", object_rows(prediction, source))
         if "run_lengths" in formats:
@@ -163,8 +176,8 @@ class ResultFolder:
                 stack_tiffs(paths, self.path(kind, name), shape, axes, pixel_size)
                 shutil.rmtree(paths[0].parent)
 
-    def _add(self, table: str, rows: Iterable[Iterable[Any]]) -> None:
-        csv.writer(self.tables[table], lineterminator="\n").writerows(rows)
+    def _add(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
+        write_rows(self.tables[table], rows)
         self.tables[table].flush()
 
     def close(self) -> None:

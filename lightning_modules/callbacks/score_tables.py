@@ -1,6 +1,5 @@
 """What a test says of each image and of each object that it found, for whoever wants more than means."""
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from karyon.batch import Batch
+from karyon.io.result_tables import write_rows
 from karyon.io.whole_files import write_whole, writing_to
 from karyon.metrics.matching import THRESHOLDS, image_score, match_instances
 
@@ -75,5 +75,5 @@ def of_all_processes(rows: Rows) -> Rows:
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+    write_rows(file, [columns, *rows])
     return file.getvalue().encode()

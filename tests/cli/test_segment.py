@@ -174,6 +174,55 @@ def test_names_that_results_cannot_have(segment: Run, capsys: pytest.CaptureFixt
     assert "its name is not valid UTF-8: rename it." in capsys.readouterr().err
 
 
+def test_names_that_tables_and_terminals_would_obey(
+    segment: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Path("in").mkdir()
+    names = ["'=2.png", "+1.png", "=cmd|' !A0.png", "@x.png", "a\rb.png", "c\nd.png", "e\x1b[2J.png"]
+    for name in names:
+        try:
+            (Path("in") / name).write_bytes(cv2.imencode(".png", SQUARES)[1].tobytes())
+        except OSError:
+            pytest.skip("This file system does not take all names.")
+    (Path("in") / "f\x1b[31m.png").touch()
+    assert segment("in") == 1
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err and "f\\x1b[31m.png: is empty" in said.err
+    with Path("segmented/counts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    safe = ["''=2.png", "'+1.png", "'=cmd|' !A0.png", "'@x.png", "a\rb.png", "c\nd.png", "e\x1b[2J.png"]
+    assert [row["image"] for row in rows] == safe and all(row["objects"] == "2" for row in rows)
+    assert segment("in", "--formats", "rois") == 1
+    assert "0 segmented, 7 done before, 1 failed" in capsys.readouterr().out
+    assert len(list(Path("segmented/rois").iterdir())) == 7
+
+
+def test_a_folder_named_as_the_result_of_a_file(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("in/plain.png.tif/a.png", "in/plain.png", "in/z.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(name, SQUARES)
+    assert segment("in") == 1
+    assert list(counts()) == ["plain.png", "z.png"]
+    assert "in/plain.png.tif/a.png: Its result" in (said := capsys.readouterr().err) and said.count("\n") == 1
+
+
+def test_what_is_passed_over_is_told(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("in/sub").mkdir(parents=True)
+    cv2.imwrite("in/a.png", SQUARES)
+    for name in ("b.czi", "sub/c.CZI", "d.nd2", "e.txt", ".hidden.txt", "README"):
+        (Path("in") / name).touch()
+    assert segment("in") == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "Passed over: 2 .czi, 1 .nd2, which Karyon cannot read: export OME-TIFF of them, by the microscope's program "
+        "or by Fiji with Bio-Formats; 1 .txt, 1 without suffix, which are no images to Karyon: name single files that "
+        "are."
+    )
+    assert segment("in/b.czi", "--out", "more") == 1
+    assert "in/b.czi: is a .czi file, which Karyon cannot read: export OME-TIFF of it" in capsys.readouterr().err
+    assert segment("in/sub") == 2
+    assert "in/sub names no image" in (said := capsys.readouterr().err) and "Passed over: 1 .czi, which" in said
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

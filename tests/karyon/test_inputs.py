@@ -29,7 +29,8 @@ def names(*paths: str, out: Path = OUT) -> list[str]:
 def test_a_folder_is_searched_and_what_is_hidden_is_left_out(folder: Path) -> None:
     touch("in/b.png", "in/A.TIF", "in/a b/ü.jpg", "in/notes.txt", "in/._a.png", "in/.thumbnails/a.png")
     Path("in/folder.png").mkdir()
-    root, found = find_images(["in"], OUT)
+    root, found, others = find_images(["in"], OUT)
+    assert others == {folder / "in/notes.txt"}
     assert root == folder / "in" and list(found) == ["A.TIF", "a b/ü.jpg", "b.png"]
     assert all(path == root / name for name, path in found.items())
 
