@@ -176,7 +176,10 @@ def training_diameter(data: Config, trusted: bool = False) -> float | None:
         module = parser.instantiate(parser.parse_object({"data": deepcopy(data)})).data
         module.prepare_data()
         module.setup("fit")
-        areas = [np.bincount(labels.ravel())[1:] for _, labels in (item.read() for item in module.items["train"])]
+        areas = [
+            np.bincount(np.maximum(labels, 0).ravel())[1:]
+            for _, labels in (item.read() for item in module.items["train"])
+        ]
     except (ArgumentError, DataError, OSError, ValueError) as error:
         print(f"The size of the training objects is not known ({error}): give it with --diameter.")
         return None

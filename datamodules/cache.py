@@ -147,6 +147,10 @@ def _write_one(folder: Path, name: str, reader: Reader) -> tuple[Record, np.ndar
     pixels, labels = reader()
     if pixels.dtype != np.uint8:
         raise DataError(f"Image {name} has {pixels.dtype} pixels, not 8 bit: use FolderDataModule for such images.")
+    if labels.min() < 0:
+        raise DataError(
+            f"Image {name} is not annotated throughout (-1), which no cache holds: use one without cache_dir."
+        )
     grey = is_grey(pixels)
     # Three equal channels cost nothing in lossless WebP, which has no single-channel form.
     bgr = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.ndim == 2 else cv2.COLOR_RGB2BGR)

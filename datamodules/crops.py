@@ -147,7 +147,7 @@ def decode(item: Item, normalization: Normalization) -> DecodedImage:
         normalised = normalization(pixels).astype(np.float16)
     except DataError as error:
         raise DataError(f"{item.name}: {error}") from None
-    labels = relabel(labels)
+    labels = relabel(np.maximum(labels, 0))
     found = ndimage.find_objects(labels)
     boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in found], dtype=np.float64).reshape(-1, 4)
     return DecodedImage(normalised, labels.astype(np.uint16 if len(boxes) < 2**16 else np.int32), boxes)

@@ -19,7 +19,8 @@ class Sample:
         name: identifier of the image, unique in its data set.
         image: float32 (C, H, W), the network's input, normalised.
         size: height and width of the original image, px.
-        labels: int64 (H, W), aligned with ``image``: 0 background, 1..N the objects. None where nothing is annotated.
+        labels: int64 (H, W), aligned with ``image``: 0 background, 1..N the objects, -1 not annotated, which loss and
+            scores leave out. None where nothing is annotated.
         image_type: image type (modality or staining), ``""`` where unknown.
         source: the original pixels (H0, W0) or (H0, W0, C0), any dtype; only outside training.
         truth: int64 (H0, W0), the annotation at the original size; only outside training.
@@ -74,6 +75,20 @@ def annotation(batch: Batch) -> Tensor:
     if batch.labels is None:
         raise DataError(f"{batch.names[0]}: nothing is annotated here; train, validate and test on images with labels.")
     return batch.labels
+
+
+def whole_annotation(batch: Batch) -> Tensor:
+    """As `annotation`, for models that cannot leave a part of an image out.
+
+    Raises:
+        DataError: a part of an image is not annotated.
+    """
+    labels = annotation(batch)
+    if labels.min() < 0:
+        raise DataError(
+            f"{batch.names[0]}, or an image beside it, is not annotated throughout (-1): train a dense model."
+        )
+    return labels
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -1,4 +1,4 @@
-"""Label images: 0 is background, each object a number; renumbering and run lengths."""
+"""Label images: 0 is background, each object a number, -1 not annotated; renumbering and run lengths."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ def relabel(labels: LabelImage, min_area: int = 1, split: bool = False) -> NDArr
     """Renumbers a label image to 1..N without gaps, dropping slivers.
 
     Args:
-        labels: (H, W) integers, 0 is background.
+        labels: (H, W) integers, 0 is background; below 0 nothing is annotated.
         min_area: objects of fewer pixels are dropped, px.
         split: whether the 8-connected fragments of an object become objects of their own, as they must after a warp
             or a crop has torn it apart.
 
     Returns:
-        int64 (H, W); objects keep their order, or, split, come row by row.
+        int64 (H, W); objects keep their order, or, split, come row by row. What is not annotated is -1.
 
     >>> relabel(np.array([[7, 7, 0], [0, 0, 3]]))
     array([[2, 2, 0],
@@ -30,6 +30,8 @@ def relabel(labels: LabelImage, min_area: int = 1, split: bool = False) -> NDArr
     >>> relabel(np.array([[7, 7, 3]]), min_area=2)
     array([[1, 1, 0]])
     """
+    if labels.min(initial=0) < 0:
+        return np.where(labels < 0, -1, relabel(np.maximum(labels, 0), min_area, split))
     if split:
         # Takes longer to import than all the rest.
         from skimage.measure import label

@@ -7,6 +7,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def annotated(labels: Tensor, *maps: Tensor) -> list[Tensor]:
+    """The pixels of maps where something is annotated.
+
+    Args:
+        labels: (B, H, W), below 0 where nothing is annotated.
+        maps: (B, K, H, W) each.
+
+    Returns:
+        the maps as they are where everything is annotated, else of each the N annotated pixels, (1, K, N, 1); where
+        there is none a pixel of 0, from which nothing is learned.
+
+    >>> annotated(torch.tensor([[[0, -1, 5]]]), torch.tensor([[[[1.0, 2.0, 3.0]]]]))[0].flatten()
+    tensor([1., 3.])
+    """
+    known = labels >= 0
+    if known.all():
+        return list(maps)
+    if not known.any():
+        return [0 * values[:1, :, :1, :1] for values in maps]
+    return [values.movedim(1, -1)[known].T[None, ..., None] for values in maps]
+
+
 class BinaryCrossEntropy(nn.Module):
     """Mean binary cross-entropy over all pixels."""
 

@@ -155,7 +155,8 @@ def resize_labels(labels: LabelImage, size: tuple[int, int]) -> LabelImage:
 
 def exact(labels: LabelImage) -> NDArray[Any]:
     """A label image in a type that OpenCV warps without loss: uint16, or float32 (exact up to 16.7 million)."""
-    return labels.astype(np.uint16 if labels.max(initial=0) < 2**16 else np.float32)
+    short = labels.min(initial=0) >= 0 and labels.max(initial=0) < 2**16
+    return labels.astype(np.uint16 if short else np.float32)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import lightning
+import numpy as np
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -13,7 +14,9 @@ from karyon.detection.predictor import DetectionPredictor
 from karyon.inference.blocks import Found
 from karyon.inference.predictor import Predictor
 from karyon.inference.views import Diameter
-from karyon.instances import Prediction
+from karyon.instances import Instances, Prediction
+from karyon.labels import LabelImage
+from karyon.metrics.matching import mostly_unknown
 from karyon.metrics.per_image import PerImageMetric
 from karyon.metrics.segmentation import segmentation_metrics
 
@@ -93,9 +96,20 @@ class BaseModule(lightning.LightningModule):
 
 
 def predictions(batch: Batch, found: Sequence[Found]) -> list[Prediction]:
-    """Names what was found in each image of a batch."""
-    images = zip(batch.names, batch.sizes, found, strict=True)
-    return [Prediction(name, size, probability, instances) for name, size, (probability, instances) in images]
+    """Names what was found in each image of a batch, without objects that lie mostly where nothing is annotated."""
+    images = zip(batch.names, batch.sizes, found, batch.truths, strict=True)
+    return [
+        Prediction(name, size, probability, instances if truth is None else _judged(instances, truth.numpy()))
+        for name, size, (probability, instances), truth in images
+    ]
+
+
+def _judged(instances: Instances, truth: LabelImage) -> Instances:
+    if truth.min() >= 0:
+        return instances
+    kept = ~mostly_unknown(truth, instances.labels)[1:]
+    numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
+    return Instances(numbers[instances.labels], instances.scores[kept], instances.boxes[kept])
 
 
 def score(

@@ -6,7 +6,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
-from karyon.batch import Batch, annotation
+from karyon.batch import Batch, whole_annotation
 from karyon.detection.pasting import paste_masks
 from karyon.detection.postprocessing import DetectionPostprocessing
 from karyon.detection.predictor import DetectionPredictor, NetworkFinder
@@ -50,7 +50,7 @@ class Detector(BaseModule):
         return DetectionPredictor(self.finder, self.postprocessing, self.device)
 
     def training_step(self, batch: Batch) -> Tensor:
-        targets = [detection_targets(single, self.finder.has_masks) for single in annotation(batch)]
+        targets = [detection_targets(single, self.finder.has_masks) for single in whole_annotation(batch)]
         losses: dict[str, Tensor] = self.network(list(batch.image), targets)
         loss = torch.stack(list(losses.values())).sum()
         parts = {f"train/{name}": value.detach() for name, value in losses.items()}
@@ -59,6 +59,7 @@ class Detector(BaseModule):
         return loss
 
     def evaluate(self, batch: Batch, stage: str) -> list[Prediction]:
+        whole_annotation(batch)
         found = self.predictor.detect(batch.image, batch.sizes)
         laid_out = [(None, self.postprocessing(*image)) for image in zip(found, batch.sizes, strict=True)]
         answers = predictions(batch, laid_out)

@@ -19,6 +19,7 @@ from karyon.metrics.segmentation import segmentation_metrics
 from karyon.representations.protocol import Maps
 
 Parameters = dict[str, float]
+FEW = 3  # images
 
 
 class TunablePostprocessing(Protocol):
@@ -98,6 +99,12 @@ class TuningTrainer(Trainer):
             finally:
                 model.postprocessing = postprocessing
                 self.callbacks.remove(keeper)  # type: ignore[attr-defined]
+            if len(keeper.truths) <= FEW:
+                print(
+                    f"Only {len(keeper.truths)} validation images to choose by: too few to tell merit from chance. "
+                    "Hold more out, or keep the parameters as they are.",
+                    flush=True,
+                )
             start = {name: getattr(postprocessing, name) for name in postprocessing.choices}
             scorer = _Scorer(postprocessing, keeper, metric)
             parameters = search(scorer.loss, start, postprocessing.choices)

@@ -39,7 +39,7 @@ class DimObjects(albumentations.ImageOnlyTransform):  # type: ignore[misc]
         ids, objects = np.unique(data["mask"], return_inverse=True)
         gains = np.ones(len(ids), np.float32)
         random = self.random_generator
-        dimmed = (ids != 0) & (random.random(len(ids)) < random.uniform(*self.share))
+        dimmed = (ids > 0) & (random.random(len(ids)) < random.uniform(*self.share))
         gains[dimmed] = random.uniform(*self.gain, dimmed.sum())
         gain = gains[objects].reshape(data["mask"].shape)
         gain = cv2.GaussianBlur(cv2.erode(gain, np.ones((2 * REACH + 1,) * 2, np.uint8)), (0, 0), REACH / 2)

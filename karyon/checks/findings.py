@@ -165,6 +165,16 @@ def empty(images: Sequence[Facts]) -> list[Finding]:
     return finding("empty", "hint", found, "without an object", advice, "label image")
 
 
+def unknown(images: Sequence[Facts]) -> list[Finding]:
+    """Label images in which something is marked as not annotated."""
+    found = [facts for facts in images if facts.unknown]
+    share = sum(facts.unknown for facts in found) / (len(found) or 1)
+    what = f"with parts that are not annotated (-1), {share:.0%} of them"
+    return finding(
+        "unknown", "hint", found, what, "fine if it is meant so: loss and scores leave them out.", "label image"
+    )
+
+
 def numbers(images: Sequence[Facts]) -> list[Finding]:
     """More objects than 16 bit number, and ids that augmentation cannot tell apart."""
     crowded = [facts for facts, objects in annotated(images) if len(objects) > SIXTEEN_BIT]
@@ -259,6 +269,7 @@ CHECKS: tuple[Callable[[Sequence[Facts]], list[Finding]], ...] = (
     duplicates,
     numbers,
     empty,
+    unknown,
     single_objects,
     constant,
     channels,

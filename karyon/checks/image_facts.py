@@ -72,6 +72,7 @@ class Facts:
         constant: whether all pixels are equal.
         pattern: float32 (32, 32), the image's light and dark at a glance; None where it is not finite.
         labels_size: height and width of the label image, px; None where nothing is annotated.
+        unknown: share of its pixels that are -1, which stands for not annotated.
         objects: None where nothing is annotated.
     """
 
@@ -85,6 +86,7 @@ class Facts:
     constant: bool = False
     pattern: NDArray[np.float32] | None = None
     labels_size: tuple[int, int] | None = None
+    unknown: float = 0.0
     objects: Objects | None = None
 
 
@@ -127,7 +129,8 @@ def examine(part: str, item: Item, normalization: Normalization) -> Facts:
         constant=bool(pixels.min() == pixels.max()),
         pattern=pattern(pixels),
         labels_size=None if labels is None else labels.shape,
-        objects=None if labels is None else measure_objects(labels),
+        unknown=0.0 if labels is None else float((labels < 0).mean()),
+        objects=None if labels is None else measure_objects(np.maximum(labels, 0)),
     )
 
 

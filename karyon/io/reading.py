@@ -171,10 +171,10 @@ def read_labels(path: Path) -> LabelImage:
     """Reads a label image, refusing what is not one; of indexed colours, the indices are the labels.
 
     Returns:
-        int32 (H, W): 0 background, a number for each object, gaps allowed.
+        int32 (H, W): 0 background, a number for each object, gaps allowed; -1 where nothing is annotated.
 
     Raises:
-        DataError: the file is damaged, in colour, not of whole numbers from 0, or a binary mask.
+        DataError: the file is damaged, in colour, not of whole numbers from -1, a binary mask, or -1 throughout.
     """
     return check_labels(read_image(path, raw=True), str(path))
 
@@ -183,10 +183,15 @@ def check_labels(labels: Pixels, name: str) -> LabelImage:
     """What `read_labels` says of an array; ``name`` is what to call it in an error."""
     if labels.ndim != 2:
         raise DataError(f"{name} is a colour image, not a label image: save one number for each object in one channel.")
-    if not np.array_equal(labels, np.floor(labels)) or labels.min() < 0 or labels.max() >= 2**31:
-        raise DataError(f"{name} holds values that are not object numbers: expected whole numbers, 0 for background.")
+    if not np.array_equal(labels, np.floor(labels)) or labels.min() < -1 or labels.max() >= 2**31:
+        raise DataError(
+            f"{name} holds values that are not object numbers: expected whole numbers, 0 for background, and -1 for "
+            "what is not annotated."
+        )
     labels = labels.astype(np.int32)
-    if labels.max() > 0 and len(np.unique(labels)) == 2:
+    if labels.max() < 0:
+        raise DataError(f"{name} is -1 throughout, so that nothing is annotated: leave the image out.")
+    if labels.max() > 0 and len(np.unique(np.maximum(labels, 0))) == 2:
         regions = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)[0] - 1
         if regions > 1:
             raise DataError(

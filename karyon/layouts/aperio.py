@@ -17,7 +17,7 @@ from karyon.labels import LabelImage, relabel
 from karyon.layouts.files import list_images
 from karyon.layouts.protocol import AnnotatedImage, LayoutWriter, Size
 from karyon.layouts.regions import cover, polygon_spans
-from karyon.layouts.writing import PairWriter
+from karyon.layouts.writing import PairWriter, numbered
 
 Corners = list[tuple[float, float]]
 POLYGON, RECTANGLE = "0", "1"  # types of regions; the others are ellipses, arrows and rulers
@@ -98,7 +98,7 @@ def _corners(name: str, region: Any) -> Corners:
 def _encode(image: AnnotatedImage, labels: LabelImage) -> bytes:
     root = ElementTree.Element("Annotations")
     regions = ElementTree.SubElement(ElementTree.SubElement(root, "Annotation", Id="1", Type="4"), "Regions")
-    for number, polygons in enumerate(outlines(relabel(labels)), start=1):
+    for number, polygons in enumerate(outlines(numbered(labels)), start=1):
         region = ElementTree.SubElement(regions, "Region", Id=str(number), Type=POLYGON, NegativeROA="0")
         vertices = ElementTree.SubElement(region, "Vertices")
         for x, y in _one_ring(polygons):

@@ -22,6 +22,7 @@ SEG = "_seg.npy"
 NO_IMAGES = ("_masks", "_flows", "_flows_0", "_flows_1", "_flows_2", "_cellprob", "_cp_output")
 # Of images whose masks go without it, as in Cellpose's own data.
 IMG = "_img"
+OME = ".ome"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Cellpose:
     ::
 
         a.tif, a_masks.tif        or _masks.png, _cp_masks.tif, _cp_masks.png
+        b.ome.tif, b_masks.tif
         b.png, b_seg.npy          what the GUI saves; looked at only where there are no masks
         c_img.png, c_masks.png
 
@@ -51,7 +53,8 @@ class Cellpose:
     def images(self, root: Path) -> list[AnnotatedImage]:
         images = []
         for name, file in list_files(root, IMAGE_SUFFIXES, without=NO_IMAGES).items():
-            bases = [file.stem, file.stem.removesuffix(IMG)]
+            # Cellpose itself leaves the .ome of .ome.tif out of its files' names.
+            bases = [file.stem, file.stem.removesuffix(IMG), file.stem.removesuffix(OME)]
             paths = [file.with_name(f"{base}{ending}") for base in bases for ending in (*MASKS, SEG)]
             path = next((path for path in paths if path.is_file()), None)
             problem = "" if path else f"{file} has no masks: expected {paths[0]}, .png, or {file.stem}{SEG}."
@@ -66,7 +69,10 @@ class Cellpose:
 def _has_image(masks: Path) -> bool:
     bases = [masks.name.removesuffix(ending) for ending in (*MASKS, SEG) if masks.name.endswith(ending)]
     stems = {f"{base}{tail}" for base in bases for tail in ("", IMG)}
-    return any(path.stem in stems and path.suffix.lower() in IMAGE_SUFFIXES for path in masks.parent.iterdir())
+    return any(
+        path.stem.removesuffix(OME) in stems and path.suffix.lower() in IMAGE_SUFFIXES
+        for path in masks.parent.iterdir()
+    )
 
 
 class _Arrays(pickle.Unpickler):

@@ -13,10 +13,10 @@ from karyon.errors import DataError
 from karyon.io.encoding import png
 from karyon.io.reading import Pixels
 from karyon.io.results_folder import file_stem
-from karyon.labels import LabelImage, relabel
+from karyon.labels import LabelImage
 from karyon.layouts.dsb2018_files import Archive, Entry, Folder, Source, read_entry_labels, scan_layout
 from karyon.layouts.protocol import AnnotatedImage, LayoutWriter, Size
-from karyon.layouts.writing import write_file
+from karyon.layouts.writing import numbered, write_file
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _MaskFilesWriter:
         # One that was left by a process that was killed may hold other masks.
         building = folder / f"{complete.name}.writing"
         shutil.rmtree(building, ignore_errors=True)
-        labels = relabel(labels)
+        labels = numbered(labels)
         digits = len(str(labels.max()))
         for number in range(1, int(labels.max()) + 1):
             mask = (labels == number) * np.uint8(255)

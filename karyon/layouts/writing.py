@@ -4,6 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from karyon.errors import DataError
 from karyon.instances import Instances, Prediction
 from karyon.io.encoding import label_tiff
@@ -59,7 +62,21 @@ def label_file(image: AnnotatedImage, labels: LabelImage) -> bytes:
     return label_tiff(labels)
 
 
+def numbered(labels: LabelImage) -> NDArray[np.int64]:
+    """A label image whose objects are numbered without gaps.
+
+    Raises:
+        DataError: something is not annotated, which outlines and masks cannot say.
+    """
+    if labels.min(initial=0) < 0:
+        raise DataError(
+            "Parts of the image are not annotated (-1), which this layout cannot say: choose karyon, stardist or "
+            "cellpose."
+        )
+    return relabel(labels)
+
+
 def prediction(image: AnnotatedImage, labels: LabelImage) -> Prediction:
     """The objects, renumbered without gaps, as `karyon.io.encoding` takes them."""
-    instances = Instances.from_labels(relabel(labels))
+    instances = Instances.from_labels(numbered(labels))
     return Prediction(f"{image.name}{image.file.suffix}", (labels.shape[0], labels.shape[1]), None, instances)

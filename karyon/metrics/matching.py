@@ -65,8 +65,9 @@ def match_instances(true: Any, pred: Any) -> Matching:
     an IoU of 0.5 an object has one partner at most, and counting the pairs is the assignment.
 
     Args:
-        true: integers (H, W), 0 is background; the objects' ids are any positive numbers, gaps allowed.
-        pred: the same for the prediction.
+        true: integers (H, W), 0 is background; the objects' ids are any positive numbers, gaps allowed. Where it is
+            negative nothing is annotated, and nothing is counted; predictions that lie mostly there are left out.
+        pred: integers (H, W), the prediction.
 
     Returns:
         The counts, the matched IoUs, and the sums of the aggregated Jaccard index.
@@ -102,15 +103,16 @@ def label_images(true: Any, pred: Any) -> tuple[LabelImage, LabelImage]:
     """Brings two label images to NumPy and checks that they can be compared.
 
     Args:
-        true: integers or booleans (H, W).
-        pred: the same for the prediction.
+        true: integers or booleans (H, W), negative where nothing is annotated.
+        pred: integers or booleans (H, W), the prediction.
 
     Returns:
-        Both images (H, W), their types unchanged.
+        Both images (H, W), their types unchanged; where something is not annotated, only the N other pixels, (1, N),
+        without the predicted objects that lie mostly elsewhere.
 
     Raises:
-        ValueError: the images differ in size, or one of them is not two-dimensional, not of an integer type, or holds
-            negative numbers.
+        ValueError: the images differ in size, or one of them is not two-dimensional or not of an integer type; the
+            prediction holds negative numbers, or nothing is annotated.
     """
     images = []
     for role, image in (("true", true), ("predicted", pred)):
@@ -120,15 +122,31 @@ def label_images(true: Any, pred: Any) -> tuple[LabelImage, LabelImage]:
             raise ValueError(f"The {role} label image must have the shape (H, W), not {array.shape}.")
         if array.dtype.kind not in "iub":
             raise ValueError(f"The {role} label image must hold integers, not {array.dtype}.")
-        if array.min() < 0:
-            raise ValueError(f"The {role} label image holds the negative number {array.min()}: background must be 0.")
         images.append(array)
     if images[0].shape != images[1].shape:
         raise ValueError(
             f"The true label image has {images[0].shape} px and the predicted one {images[1].shape}: resize the "
             "prediction to the size of the truth first."
         )
-    return images[0], images[1]
+    true, pred = images
+    if pred.min() < 0:
+        raise ValueError(f"The predicted label image holds the negative number {pred.min()}: background must be 0.")
+    if true.max() < 0:
+        raise ValueError("The true label image is negative throughout: nothing is annotated.")
+    if true.min() >= 0:
+        return true, pred
+    known = true >= 0
+    pred = np.where(mostly_unknown(true, pred)[pred], 0, pred)
+    return true[known][None], pred[known][None]
+
+
+def mostly_unknown(true: LabelImage, pred: LabelImage) -> NDArray[np.bool_]:
+    """Whether most of an object's pixels lie where nothing is annotated, of each id from 0 to the highest.
+
+    >>> mostly_unknown(np.array([[0, -1, -1, 0]]), np.array([[1, 1, 2, 0]]))
+    array([False, False,  True])
+    """
+    return 2 * np.bincount(pred[true < 0], minlength=int(pred.max()) + 1) > np.bincount(pred.ravel())
 
 
 def find_overlaps(true: LabelImage, pred: LabelImage) -> Overlaps:

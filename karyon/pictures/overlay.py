@@ -21,6 +21,7 @@ GOLDEN_RATIO = (1 + 5**0.5) / 2
 SMALL, LARGE = 512, 2048  # px; panels are enlarged up to the one and shrunk down to the other
 GAP, CAPTION = 6, 24  # px
 PAPER, INK, OUTLINE = (32, 32, 32), (225, 225, 225), (255, 255, 255)
+UNKNOWN = (96, 96, 96)
 
 
 def colour_instances(labels: LabelImage) -> Picture:
@@ -30,7 +31,7 @@ def colour_instances(labels: LabelImage) -> Picture:
     whatever k is.
 
     Args:
-        labels: integers (H, W), 0 is background.
+        labels: integers (H, W), 0 is background, -1 not annotated, which is grey.
 
     Returns:
         uint8 (H, W, 3) RGB; the colour of an id is the same in every image.
@@ -43,8 +44,9 @@ def colour_instances(labels: LabelImage) -> Picture:
             [  0, 184, 255]]], dtype=uint8)
     """
     ids = np.arange(1, int(labels.max()) + 1)
-    colours = np.zeros((len(ids) + 1, 3), np.uint8)
-    colours[1:] = JET[(ids * GOLDEN_RATIO % 1 * len(JET)).astype(int)]
+    colours = np.zeros((len(ids) + 2, 3), np.uint8)
+    colours[1:-1] = JET[(ids * GOLDEN_RATIO % 1 * len(JET)).astype(int)]
+    colours[-1] = UNKNOWN
     return colours[labels]
 
 

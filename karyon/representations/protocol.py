@@ -20,7 +20,10 @@ class Representation(Protocol):
     """What a dense network learns of a label image."""
 
     def loss(self, output: "Tensor", labels: "Tensor") -> "Tensor":
-        """Compares the network's output (B, K, H, W) with targets derived from label images (B, H, W)."""
+        """Compares the network's output (B, K, H, W) with targets derived from label images (B, H, W).
+
+        Where labels are -1 nothing is annotated; `karyon.losses.annotated` leaves those pixels out.
+        """
         ...
 
     def maps(self, output: "Tensor") -> "Tensor":

@@ -131,6 +131,7 @@ def outcomes(true: LabelImage, pred: LabelImage) -> tuple[NDArray[np.uint8], NDA
     >>> outcomes(np.array([[7, 7, 0, 0, 2]]), np.array([[1, 1, 0, 5, 0]]))
     (array([[1, 1, 0, 0, 2]], dtype=uint8), array([[1, 1, 0, 2, 0]], dtype=uint8))
     """
+    true = np.maximum(true, 0)
     overlaps = find_overlaps(true, pred)
     match = 2 * overlaps.intersection > overlaps.union
     return _outcome(true, overlaps.true[match]), _outcome(pred, overlaps.pred[match])

@@ -194,9 +194,9 @@ def trained(run: Run, small: Small, quickstart: Path) -> list[object]:
 def exported(small: Small, typed: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a model of the ten pairs was trained, tuned, validated, applied to them, and exported."""
     folder = tmp_path_factory.mktemp("exported")
-    network = "{class_path: karyon.networks.unet.UNet, init_args: {widths: [8, 16], dropout: [0.0, 0.0]}}"
-    args = [*small(ROOT / "configs" / "folder.yaml"), "--model.init_args.network", network]
-    fast = ["--model.init_args.optimizer.init_args.lr", 0.02, "--data.init_args.augmentations", SMALL_CROP]
+    unet = "{class_path: karyon.networks.unet.UNet, init_args: {out_channels: 3, widths: [8, 16], dropout: [0.0, 0.0]}}"
+    args = [*small(ROOT / "configs" / "folder.yaml"), "--model.init_args.network", unet, "--trainer.callbacks", "[]"]
+    fast = ["--model.init_args.scheduler.init_args.max_lr", 0.02, "--data.init_args.augmentations", SMALL_CROP]
     fast += ["--data.init_args.batch_size", 2, "--trainer.limit_train_batches", 3, "--trainer.max_epochs", 6]
     checkpoint = "runs/folder/version_0/checkpoints/best.ckpt"
     commands = [["tune", *args, "--metric", "iou"], ["validate", *args], ["predict", *args, "--out", "predictions"]]

@@ -223,7 +223,7 @@ def test_names_that_cellpose_would_take_for_masks_are_refused(
 
 
 SMALL_CROP = "[{class_path: albumentations.RandomCrop, init_args: {height: 32, width: 32}}]"
-SIMPLE = "{class_path: karyon.networks.simple_cnn.SimpleCNN, init_args: {in_channels: 3}}"
+SIMPLE = "{class_path: karyon.networks.simple_cnn.SimpleCNN, init_args: {in_channels: 3, out_channels: 3}}"
 
 
 # The other layouts are left to be found out.

@@ -31,7 +31,8 @@ BUNDLE = Path("runs/folder/version_0/bundle")
 
 
 def test_a_card_says_what_its_run_did(exported: Path, tiny_folder: Path) -> None:
-    assert f"segment IMAGES --model {BUNDLE}" in (exported / "said").read_text()
+    said = (exported / "said").read_text()
+    assert f"segment IMAGES --model {BUNDLE}" in said and "Only 2 validation images to choose by" in said
     card = read_card(exported / BUNDLE)
     tuned = json.loads((exported / CHECKPOINTS / "best.parameters.json").read_text())
     assert tuned["parameters"].items() <= card.model["postprocessing"]["init_args"].items()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import albumentations
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import tifffile
 import torch
 
 from datamodules.folder import FolderDataModule
-from karyon.batch import Batch
+from karyon.batch import Batch, whole_annotation
 from karyon.preprocessing import PercentileNormalize
 
 RNG = np.random.default_rng(0)
@@ -216,3 +217,26 @@ def test_floats_of_any_range_are_fine_with_percentiles(root: Path) -> None:
     data = module(root, test_root=root, normalization=PercentileNormalize(), stages="test")
     image = next(iter(data.test_dataloader())).image
     assert image.min() == 0 and image.max() == 1 and torch.isfinite(image).all()
+
+
+def test_what_is_not_annotated_stays_so(root: Path, refused: Callable) -> None:
+    labels = np.pad(LABELS.astype(np.int32), ((0, 0), (0, 9)))
+    labels[10:] = -1
+    for path in (root / "labels").iterdir():
+        path.unlink()
+        tifffile.imwrite(path.with_suffix(".tif"), labels[:, : 30 + int(path.stem)])
+    data = module(root, stages="fit test", image_size=(40, 60), augmentations=[albumentations.D4(p=1)])
+    shares = [(batch.labels < 0).float().mean().item() for batch in data.train_dataloader()]
+    assert np.allclose(shares, 0.5) and all(
+        batch.labels.unique().tolist() == [-1, 0, 1, 2] for batch in [*data.train_dataloader(), *data.val_dataloader()]
+    )
+    (truth,) = next(iter(data.test_dataloader())).truths
+    assert truth.unique().tolist() == [-1, 0, 1, 2] and (truth == -1).all(dim=1).sum() == 10
+    with refused("not annotated throughout (-1)", "dense model"):
+        whole_annotation(next(iter(data.val_dataloader())))
+    with refused("not annotated throughout (-1)", "without cache_dir"):
+        module(root, stages="fit", cache_dir=root.parent / "cache")
+    for value, sentence in ((-2, "-1 for what is not annotated"), (-1, "-1 throughout, so that nothing is annotated")):
+        tifffile.imwrite(root / "labels" / "3.tif", np.full((20, 33), value, np.int32))
+        with refused(root / "labels" / "3.tif", sentence):
+            [item.read() for item in module(root, test_root=root, stages="test").items["test"]]

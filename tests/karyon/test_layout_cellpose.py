@@ -21,11 +21,12 @@ def cellpose_gui(path: Path, masks: Any, **further: Any) -> None:
 
 
 def test_cellpose_takes_masks_then_its_own_then_the_guis(tmp_path: Path) -> None:
-    for name in ("a.tif", "b.png", "deep/c.tif", "000_img.png", "d.tif"):
+    for name in ("a.tif", "b.png", "deep/c.tif", "000_img.png", "d.tif", "x6.ome.tif"):
         save(tmp_path / name, IMAGE)
     save(tmp_path / "a_masks.tif", LABELS * 300)
     save(tmp_path / "a_cp_masks.png", LABELS * 0)
     save(tmp_path / "b_cp_masks.png", LABELS)
+    save(tmp_path / "x6_cp_masks.png", LABELS)
     save(tmp_path / "000_masks.png", LABELS)
     save(tmp_path / "d_masks.tif", LABELS.astype(np.uint32) * 70000)
     cellpose_gui(tmp_path / "b_seg.npy", LABELS * 0)
@@ -33,8 +34,8 @@ def test_cellpose_takes_masks_then_its_own_then_the_guis(tmp_path: Path) -> None
     save(tmp_path / "a_flows.tif", IMAGE)
     save(tmp_path / "b_cp_output.png", IMAGE)
     images = Cellpose().images(tmp_path)
-    assert [image.name for image in images] == ["000_img", "a", "b", "d", "deep/c"]
-    for image, factor in zip(images, (1, 300, 1, 70000, 1), strict=True):
+    assert [image.name for image in images] == ["000_img", "a", "b", "d", "deep/c", "x6.ome"]
+    for image, factor in zip(images, (1, 300, 1, 70000, 1, 1), strict=True):
         pixels, labels = image.read()
         assert (pixels == IMAGE).all() and (labels == LABELS.astype(int) * factor).all()
     assert find_layout(tmp_path) == Cellpose()

@@ -1,4 +1,5 @@
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from label_pairs import label_pairs
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from karyon.instances import Instances
 from karyon.metrics.matching import THRESHOLDS, match_instances
+from lightning_modules.base import predictions
 
 
 def dense_overlaps(true, pred):
@@ -123,11 +126,29 @@ def test_empty_images():
         (np.zeros((0, 5), int), np.zeros((0, 5), int), r"true .* must have the shape \(H, W\)"),
         (np.zeros((4, 5)), np.zeros((4, 5), int), "true .* must hold integers, not float64"),
         (np.zeros((4, 5), int), np.full((4, 5), -1), "predicted .* negative number -1"),
+        (np.full((4, 5), -1), np.zeros((4, 5), int), "true .* nothing is annotated"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(true, pred, message):
     with pytest.raises(ValueError, match=message):
         match_instances(true, pred)
+
+
+def test_what_is_not_annotated_is_not_counted():
+    true = np.zeros((6, 20), int)
+    true[1:5, 2:6], true[:, 10:] = 7, -1
+    pred = np.zeros((6, 20), int)
+    # One whose annotated half fits, with as much beyond; one mostly beyond; one wholly; and one that is wrong.
+    pred[1:5, 2:6], pred[1:4, 8:12], pred[4:, 9:14], pred[2, 15] = 1, 2, 3, 4
+    matching = match_instances(true, pred)
+    assert (matching.n_true, matching.n_pred, matching.tp[9], matching.fp[0]) == (1, 2, 1, 1)
+    assert matching.best_ious.tolist() == [1, 0] and matching.aji_union == 16 + 6
+    known = slice(0, 10)
+    cut = match_instances(true[:, known], np.where(pred == 3, 0, pred)[:, known])
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(matching, cut, strict=True))
+    batch = SimpleNamespace(names=["a"], sizes=[(6, 20)], truths=[torch.from_numpy(true)])
+    (kept,) = predictions(batch, [(None, Instances.from_labels(pred, np.arange(4) / 4))])
+    assert kept.instances.scores.tolist() == [0, 0.25] and kept.instances.labels.max() == 2
 
 
 def test_thresholds_are_the_nearest_floats():

@@ -199,3 +199,21 @@ def test_the_least_loss_decodes_to_the_labels(method: Method) -> None:
         optimizer.step()
     found = method.postprocessing()(method.representation.maps(output).numpy()[0])
     assert mean_iou(touching_discs(), found.labels) > (0.97 if method.exact else 0.9)
+
+
+@every
+def test_nothing_is_learned_where_nothing_is_annotated(method: Method) -> None:
+    labels = torch.from_numpy(np.stack([touching_discs()] * 2))
+    output = method.output(labels) / 10 + torch.randn(2, 1, *labels.shape[1:])
+    whole = method.representation.loss(output, labels)
+    unknown = torch.zeros(labels.shape, dtype=torch.bool)
+    unknown[:, : labels.shape[1] // 3] = unknown[1, :, 5:] = True
+    partly = labels.masked_fill(unknown, -1)
+    output.requires_grad_()
+    loss = method.representation.loss(output, partly)
+    (gradient,) = torch.autograd.grad(loss, output)
+    assert not gradient.movedim(1, -1)[unknown].any() and gradient.any() and loss != whole
+    elsewhere = torch.where(unknown[:, None], 9 * torch.randn_like(output), output)
+    assert method.representation.loss(elsewhere, partly).item() == pytest.approx(loss.item(), rel=1e-5)
+    nothing = method.representation.loss(output, torch.full_like(labels, -1))
+    assert nothing.isfinite() and not torch.autograd.grad(nothing, output, allow_unused=True)[0].any()

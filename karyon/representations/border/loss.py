@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from karyon.losses import annotated
 from karyon.representations.distance.loss import object_maximum
 from karyon.representations.one_thread import one_thread
 from karyon.representations.protocol import Representation
@@ -63,10 +64,11 @@ class Border(Representation):
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Compares logits (B, 3, H, W) with the classes of label images (B, H, W)."""
+        classes = encode(labels.clamp_min(0), self.width)
+        output, target = annotated(labels, output, classes[:, None])
         # Sums over a batch overflow half precision.
         log_probability = output.float().log_softmax(1)
-        target = encode(labels, self.width)
-        truth = torch.stack([target == k for k in (BACKGROUND, BODY, BORDER)], dim=1)
+        truth = torch.cat([target == k for k in (BACKGROUND, BODY, BORDER)], dim=1)
         # Written out, since torch's cross-entropy of images has no deterministic implementation on a GPU.
         weight = truth * log_probability.new_tensor(self.weights)[:, None, None]
         entropy = -(weight * log_probability).sum() / weight.sum()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from karyon.losses import BinaryCrossEntropy
+from karyon.losses import BinaryCrossEntropy, annotated
 from karyon.representations.one_thread import one_thread
 from karyon.representations.protocol import Representation
 
@@ -117,10 +117,11 @@ class Distance(Representation):
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Compares logits and distances (B, 2, H, W) with those of label images (B, H, W)."""
+        output, target = annotated(labels, output, encode(labels.clamp_min(0))[:, None])
         # Half precision is too coarse for sums over a batch.
         logits, distance = output.float().unbind(1)
-        inside = labels > 0
-        difference = functional.smooth_l1_loss(distance, encode(labels), reduction="none", beta=self.beta)
+        inside = target[:, 0] > 0
+        difference = functional.smooth_l1_loss(distance, target[:, 0], reduction="none", beta=self.beta)
         weights = torch.where(inside, 1.0, self.background_weight)
         regression = (weights * difference).sum() / weights.sum().clamp_min(1)
         loss: Tensor = self._foreground_loss(logits, inside) + self.weight * regression

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from karyon.losses import BinaryCrossEntropy
+from karyon.losses import BinaryCrossEntropy, annotated
 from karyon.representations.flow.ways import encode
 from karyon.representations.one_thread import one_thread
 from karyon.representations.protocol import Representation
@@ -30,7 +30,8 @@ class Flow(Representation):
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Compares ways and logits (B, 3, H, W) with those of label images (B, H, W)."""
         with one_thread():
-            target = encode(labels)
+            target = encode(labels.clamp_min(0))
+        output, target = annotated(labels, output, target)
         error = functional.mse_loss(output[:, :2].float(), SCALE * target[:, :2])
         loss: Tensor = self._foreground_loss(output[:, 2], target[:, 2])
         return loss + self.flow_weight * error

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from karyon.losses import annotated
 from karyon.representations.protocol import Representation
 
 
@@ -20,7 +21,8 @@ class Foreground(Representation):
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Compares logits (B, 1, H, W) with the foreground of label images (B, H, W)."""
-        loss: Tensor = self._loss(output, (labels > 0).unsqueeze(1).to(output.dtype))
+        output, inside = annotated(labels, output, (labels > 0).unsqueeze(1))
+        loss: Tensor = self._loss(output, inside.to(output.dtype))
         return loss
 
     def maps(self, output: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from karyon.errors import DataError
-from karyon.losses import BinaryCrossEntropy
+from karyon.losses import BinaryCrossEntropy, annotated
 from karyon.representations.distance.loss import boundary_distance, object_maximum
 from karyon.representations.one_thread import one_thread
 from karyon.representations.protocol import Representation
@@ -141,17 +141,19 @@ class Star(Representation):
 
     def loss(self, output: Tensor, labels: Tensor) -> Tensor:
         """Compares logits and distances (B, 1 + R, H, W) with those of label images (B, H, W)."""
-        probability = object_probability(labels)
-        loss: Tensor = self._probability_loss(output[:, 0], probability)
-        return loss + self.distance_weight * self._distance_error(output[:, 1:], labels, probability)
+        objects = labels.clamp_min(0)
+        probability = object_probability(objects)
+        loss: Tensor = self._probability_loss(*annotated(labels, output[:, :1], probability[:, None]))
+        probability = probability.masked_fill(labels < 0, -1)
+        return loss + self.distance_weight * self._distance_error(output[:, 1:], objects, probability)
 
     def _distance_error(self, output: Tensor, labels: Tensor, probability: Tensor) -> Tensor:
-        """Weighted mean absolute error of distances (B, R, H, W), px."""
+        """Weighted mean absolute error of distances (B, R, H, W), px; a probability of -1 is not annotated."""
         probability = probability.flatten()
         background = (probability == 0).nonzero()[::SPARSE, 0]
         parts = [(background, output.new_zeros(self.rays, len(background))), *ray_distances(labels, self.rays)]
         pixels, distances = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts], dim=1)
-        weights = (probability / probability.sum().clamp_min(1)).index_select(0, pixels)
+        weights = (probability / probability.clamp_min(0).sum().clamp_min(1)).index_select(0, pixels)
         weights[: len(background)] = self.background_weight / max(len(background), 1)
         # Few pixels are compared, and only they are brought to full precision.
         height, width = labels.shape[-2:]
