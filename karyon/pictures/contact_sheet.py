@@ -66,7 +66,7 @@ def _draw(cell: Cell) -> Picture:
         if number == 1 and pixels.ndim == 2 and np.issubdtype(pixels.dtype, np.integer):
             # Ids may be as high as can be.
             labels = relabel(pixels)
-            remarks.insert(0, count_objects(np.maximum(labels, 0)))
+            remarks.insert(0, count_objects(labels))
             panel = _fit(labels, paint_instances)
         else:
             panel = _fit(pixels, display_image)

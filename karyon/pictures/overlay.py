@@ -38,10 +38,11 @@ def colour_instances(labels: LabelImage) -> Picture:
 
     Source: the figure of Shihavuddin et al. 2018
 
-    >>> colour_instances(np.array([[0, 1, 2]]))
+    >>> colour_instances(np.array([[0, 1, 2, -1]]))
     array([[[  0,   0,   0],
             [218, 255,  28],
-            [  0, 184, 255]]], dtype=uint8)
+            [  0, 184, 255],
+            [ 96,  96,  96]]], dtype=uint8)
     """
     ids = np.arange(1, int(labels.max()) + 1)
     colours = np.zeros((len(ids) + 2, 3), np.uint8)
@@ -157,10 +158,10 @@ def paint_instances(labels: LabelImage) -> Picture:
 def count_objects(labels: LabelImage) -> str:
     """Says how many objects a label image (H, W) of low ids holds.
 
-    >>> count_objects(np.array([[0, 3]]))
+    >>> count_objects(np.array([[0, 3, -1]]))
     '1 object'
     """
-    number = np.count_nonzero(np.bincount(labels.ravel())[1:])
+    number = np.count_nonzero(np.bincount(np.maximum(labels, 0).ravel())[1:])
     return f"{number:,} object{'' if number == 1 else 's'}"
 
 

@@ -108,6 +108,7 @@ CUT = GOOD[5:38, 10:]
         ("many-objects", "hint", "a", "1 label image with more than 65,535 objects", {"a": grid(256)}),
         # The first that single precision does not hold.
         ("ids", "error", "a", "", {"a": np.where(GOOD == 2, 2**24 + 1, GOOD)}),
+        ("unknown", "hint", "b", "(-1), 20% of them", {"a": GOOD, "b": np.where(np.arange(50) < 40, GOOD, -1)}),
         ("border", "hint", "ac", "58% of all objects", {"a": CUT, "b": GOOD[5:], "c": CUT}),
     ],
 )
