@@ -23,7 +23,7 @@ from karyon.planes import PixelSize
 
 
 def label_tiff(labels: LabelImage, pixel_size: PixelSize | None = None) -> bytes:
-    """A label image as TIFF: 16 bit, 32 bit where an id is above 65,535, signed where something is not annotated (-1)."""
+    """A label image as TIFF: 16 bit, 32 where an id is above 65,535, signed where something is not annotated (-1)."""
     kinds = (np.uint16, np.uint32) if labels.min(initial=0) >= 0 else (np.int32, np.int32)
     labels = labels.astype(kinds[int(labels.max(initial=0) >= 2**16)])
     file = io.BytesIO()
