@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cli.report_page import COLOURS, STYLE
-from karyon.commands.console import table
+from karyon.commands.console import counted, table
 
 Results = dict[str, dict[str, dict[str, Any]]]
 """Figures by set and method."""
@@ -30,9 +30,9 @@ def page(results: Results) -> str:
     """The tables in Markdown, one for each set."""
     parts = ["# Benchmark", ABOUT]
     for name, methods in results.items():
-        counts = next(({"images": f["images"], "objects_true": f["objects_true"]} for f in methods.values() if f), None)
-        if counts:
-            parts.append(f"## {name}: {counts['images']:.0f} images, {counts['objects_true']:,.0f} objects")
+        if figures := next((found for found in methods.values() if found), None):
+            images, objects = int(figures["images"]), int(figures["objects_true"])
+            parts.append(f"## {name}: {counted(images, 'image')}, {counted(objects, 'object')}")
             parts.append(set_table(methods))
     return "\n\n".join([*parts, "## Doubt", doubt(results)]) + "\n"
 

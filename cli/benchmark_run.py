@@ -16,7 +16,7 @@ import numpy as np
 
 from cli.benchmark_page import draw, page
 from karyon.commands.batch import resumes
-from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, stopped
+from karyon.commands.console import DONE_BEFORE, Tally, counted, progress, stoppable, stopped
 from karyon.errors import DataError
 from karyon.inference.classical import Classical
 from karyon.instances import Instances, median_diameter
@@ -60,7 +60,11 @@ def run(options: argparse.Namespace) -> int:
         raise DataError(f"Two models have one name ({', '.join(m.name for m in methods)}): rename a bundle's folder.")
     tally = Tally("segmented")
     total = sum(map(len, sets.values())) * len(methods)
-    print(f"{len(sets)} sets, {len(methods)} methods, {total} images to segment; results in {options.out}", flush=True)
+    print(
+        f"{counted(len(sets), 'set')}, {counted(len(methods), 'method')}, {counted(total, 'image')} to segment; "
+        f"results in {options.out}",
+        flush=True,
+    )
     with writing_to(options.out), stoppable():
         options.out.mkdir(parents=True, exist_ok=True)
         results: dict[str, dict[str, Any]] = {name: {} for name in sets}

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from karyon.commands.console import counted
 from karyon.errors import DataError
 
 WIDTH = 1024  # px
@@ -41,7 +42,7 @@ def figure(args: list[str], prog: str) -> None:
     out = options.out or options.folder / "figure.png"
     with writing_to(out.parent):
         write_whole(out, png(np.concatenate(rows[:-1]).astype(np.uint8)))
-    print(f"Wrote {out}: {len(chosen)} images.")
+    print(f"Wrote {out}: {counted(len(chosen), 'image')}.")
 
 
 def _named(files: Sequence[Path], names: Sequence[str]) -> list[Path]:

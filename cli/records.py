@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Run:
         test: the record of the test.
         val: the record of a validation after the training, None where there is none.
         bounds: metrics with the truth in place of one stage of two, or of both, as ``bound`` names it; None if unknown.
+        stages: the records of the trainings of the stages that a model is made of; {} for a model of one training.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Run:
     test: dict[str, Any]
     val: dict[str, Any] | None = None
     bounds: dict[str, dict[str, float]] | None = None
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def metric(self, name: str) -> float | None:
         """A figure of the test, by the name that follows ``test/``, or one of ``val/``; None where there is none."""
@@ -138,7 +140,8 @@ def read_run(path: Path, run_id: str | None = None) -> Run:
     run_id = run_id or run_name(Path(record["test"]["checkpoint"]))
     if run_id is None or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_id):
         raise DataError(f"{path} does not tell what to call the run: name it with --as ID (letters, digits, . _ -).")
-    return Run(run_id, record.get("fit"), record["test"], record.get("val"), record.get("bounds"))
+    stages = {name: stage["fit"] for name, stage in record.get("stages", {}).items() if stage.get("fit")}
+    return Run(run_id, record.get("fit"), record["test"], record.get("val"), record.get("bounds"), stages)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -156,8 +159,11 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise DataError(f"{path} is not a record of a run: give the record.json that a test left in its folder.")
     sections = {"fit": FIT, "test": TEST, "val": TEST}
-    found = {name: record[name] for name in sections if record.get(name) is not None}
-    if missing := [lack for name, section in found.items() for lack in _missing(name, section, sections[name])]:
+    found = [(name, record[name], keys) for name, keys in sections.items() if record.get(name) is not None]
+    found += [
+        (f"stages.{name}.fit", stage["fit"], FIT) for name, stage in record.get("stages", {}).items() if "fit" in stage
+    ]
+    if missing := [lack for name, section, keys in found for lack in _missing(name, section, keys)]:
         raise DataError(
             f"{path} is not a record of a run, it lacks {', '.join(missing)}: give the file as the test left it."
         )

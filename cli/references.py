@@ -1,11 +1,14 @@
 """The published systems and scores to compare runs with: the content of ``results/references.yaml``."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cli.records import Run
+from karyon.commands.console import counted
 from karyon.errors import DataError
 
 # Options after which an epoch does not see all images, and options that end a run early.
@@ -27,6 +30,7 @@ class System:
         schedule: ``{"epochs": n}`` or ``{"steps": n}`` of a full run, None where unknown.
         note: what else to know, or empty.
         beyond: what it was given beyond the original annotation, or empty.
+        open: what else stands between our run and the published one, besides its length and its figures, or empty.
     """
 
     id: str
@@ -38,6 +42,7 @@ class System:
     schedule: dict[str, int] | None
     note: str
     beyond: str = ""
+    open: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class References:
     """The content of ``references.yaml``; the file explains its parts."""
 
     introduction: str
+    pages: list[dict[str, Any]]
+    unseen: list[dict[str, str]]
     figures: dict[str, dict[str, Any]]
     sections: dict[str, dict[str, str]]
     baselines: dict[str, dict[str, Any]]
@@ -61,14 +68,27 @@ class References:
             # Other images of the same type.
             if same or entry.get("beside") == data or entry["data"].startswith(f"{data},"):
                 found.append((entry["model"], entry["who"] + ("" if same else "; other images"), entry["figures"]))
-        names = {figure: about["metric"] for figure, about in self.figures.items()}
         for system in self.systems:
-            values = {names[key]: value for key, value in system.published.items() if names[key]}
+            values = {metrics[0]: value for _, value, metrics in self.compared(system)}
             if system.data == data and values and values not in [known for *_, known in found]:
                 found.append((system.model, self.sections[system.section]["title"], values))
         if baseline := self.baselines.get(data):
             found.append((baseline["what"], "baseline: one class for every pixel", {"accuracy": baseline["accuracy"]}))
         return found
+
+    def compared(self, system: System) -> list[tuple[str, float, list[str]]]:
+        """Title and value of each published figure beside which metrics of ours can stand, and those metrics."""
+        about = [(self.figures[key], value) for key, value in system.published.items()]
+        return [(figure["title"], value, figure["metrics"]) for figure, value in about if figure["metrics"]]
+
+    def on(self, page: dict[str, Any]) -> list[System]:
+        """The systems of one of the `pages`."""
+        return [system for system in self.systems if page["data"] in system.data]
+
+    def system(self, run_id: str) -> System | None:
+        """The system that a run stands for, be it with another seed, ``<id>-seed-N``; None for any other run."""
+        system_id = re.sub(r"-seed-\d+$", "", run_id)
+        return next((system for system in self.systems if system.id == system_id), None)
 
 
 def read_references(path: Path) -> References:
@@ -101,11 +121,20 @@ def trained(fit: dict[str, Any] | None, schedule: dict[str, int] | None = None) 
     return _extent(fit, schedule) + ("" if annotation == "original" else f", {annotation} annotation")
 
 
+def how_trained(run: Run, schedule: dict[str, int] | None = None) -> str:
+    """Says how a tested run was trained, as `trained` does; of a model of stages, each of them by its own config."""
+    if run.fit or not run.stages:
+        return trained(run.fit, schedule)
+    stages = {name: trained(fit) for name, fit in run.stages.items()}
+    whole = "full" if all(text.startswith("full") for text in stages.values()) else "partial"
+    return f"{whole}: {', '.join(f'{name} {text}' for name, text in stages.items())}"
+
+
 def _extent(fit: dict[str, Any], schedule: dict[str, int] | None) -> str:
     unit, limit = next(iter((schedule or {"epochs": fit["max_epochs"]}).items()))
     # Lightning's -1 means no limit.
     planned = max(limit or 0, 0)
-    done = f"{fit[unit]} of {planned} {unit}" if planned else f"{fit[unit]} {unit}"
+    done = f"{fit[unit]:,} of {counted(planned, unit[:-1])}" if planned else counted(fit[unit], unit[:-1])
     if fit["interrupted"]:
         return f"partial ({done}, interrupted)"
     # Without a schedule the config's own would be the full one, which an option hides.
@@ -113,7 +142,7 @@ def _extent(fit: dict[str, Any], schedule: dict[str, int] | None) -> str:
     if unit == "epochs" and (cuts := _given(fit, cutting)):
         return f"partial ({done}, {', '.join(cuts)})"
     if 0 < planned <= fit[unit]:
-        return f"full ({fit[unit]} {unit})"
+        return f"full ({counted(fit[unit], unit[:-1])})"
     if unit == "steps" or _given(fit, EARLY_END) or -1 < fit["max_epochs"] < planned:
         return f"partial ({done})"
     return f"full (stopped early at {done})" if planned else f"full ({done})"

@@ -23,7 +23,7 @@ from cli.records import (
     read_record,
 )
 from cli.references import read_references, trained
-from karyon.commands.console import NONE, duration, number
+from karyon.commands.console import NONE, counted, duration, number
 from karyon.errors import DataError
 
 TYPE_METRICS = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error", "iou")
@@ -50,7 +50,7 @@ def report(args: list[str], prog: str) -> None:
     with writing_to(options.out.parent):
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(options.out, page)
-    print(f"Wrote {options.out}: {len(runs)} runs, {len(page) / 2**20:.1f} MiB.")
+    print(f"Wrote {options.out}: {counted(len(runs), 'run')}, {len(page) / 2**20:.1f} MiB.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from cli.records import FIGURES, THRESHOLDS
 from cli.references import References
 from cli.report import TYPE_METRICS, ReportedRun, by_type, costs, measured, overview
-from karyon.commands.console import NONE, number
+from karyon.commands.console import NONE, counted, number
 from karyon.errors import DataError
 from karyon.io.results_folder import file_stem
 
@@ -110,7 +110,9 @@ def examples(run: ReportedRun) -> list[tuple[str, str]]:
     for k in sorted(roles, key=drawn.index):
         rank, (height, width) = 1 + int((images.scores > images.scores[k]).sum()), images.sizes[k]
         said = f"{roles[k]}: DSB score {images.scores[k]:.3f}, {rank} of {len(images.names)}. "
-        said += f"{images.types[k] or 'unknown type'}, {height} x {width} px, {images.n_true[k]} objects, "
+        said += (
+            f"{images.types[k] or 'unknown type'}, {height} x {width} px, {counted(int(images.n_true[k]), 'object')}, "
+        )
         shown.append((_embedded(paths[k]), f"{said}{images.n_pred[k]} predicted. {images.names[k]}"))
     return shown
 

@@ -1,4 +1,4 @@
-"""``python -m cli results``: keeps the records of tested runs and writes RESULTS.md and its figure from them."""
+"""``python -m cli results``: keeps the records of tested runs and writes RESULTS.md, its pages and its figure."""
 
 import argparse
 from pathlib import Path
@@ -25,17 +25,24 @@ def results(args: list[str], prog: str) -> None:
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=f"{__doc__} For maintainers, in a clone of the project.")
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=f"{__doc__} In a clone of the project, and without --results_dir, these are the project's own: "
+        "they take only runs and sets that results/references.yaml names. With it only that folder is written to.",
+    )
     parser.add_argument(
         "records",
         metavar="RECORD",
         nargs="*",
         type=Path,
-        help="record.json of a tested run, runs/NAME/version_N/test/record.json, to keep under the run's name",
+        help="record.json of a tested run, runs/NAME/version_N/test/record.json, to keep under the run's name; or "
+        "benchmark.json of `benchmark`",
     )
     parser.add_argument("--as", dest="run_id", metavar="ID", help="keep the one RECORD under this name instead")
     parser.add_argument(
-        "--results_dir", type=Path, default=Path("results"), help="holds references.yaml, records/ and figure.png"
+        "--results_dir", type=Path, help="folder for records/, the pages and figure.png; the project's results/"
     )
-    parser.add_argument("--output", type=Path, default=Path("RESULTS.md"), help="the page to write")
+    parser.add_argument(
+        "--output", type=Path, help="the first page; by default RESULTS.md in that folder, the project's above it"
+    )
     return parser

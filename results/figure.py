@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cli.records import Run
-from cli.references import References, System, trained
+from cli.references import References, System, how_trained
 from cli.report_page import INK, MEASURED, PALE, PUBLISHED, STYLE
 
 DASHES = (0, (4, 3))
@@ -101,7 +101,7 @@ def _label(system: System) -> str:
 
 
 def _in_full(system: System, by_id: dict[str, Run]) -> bool:
-    return trained(by_id[system.id].fit, system.schedule).startswith("full")
+    return how_trained(by_id[system.id], system.schedule).startswith("full")
 
 
 def _value(axes: Axes, value: float, row: float, color: str, left: bool = False) -> None:

@@ -12,7 +12,8 @@ import yaml
 from cli.__main__ import ALL, main
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+RESULTS = [ROOT / "RESULTS.md", *ROOT.glob("results/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 FILES = pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -25,13 +26,19 @@ def prose(path: Path) -> str:
     return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown")
 
 
+def anchors(path: Path) -> list[str]:
+    """Of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(path), flags=re.MULTILINE)
+    return ["".join(c for c in heading.lower() if c.isalnum() or c in "-_ ").replace(" ", "-") for heading in headings]
+
+
 @FILES
 def test_relative_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(path)):
         if not re.match(r"https?:", target):
             file, _, anchor = target.partition("#")
             assert (path.parent / file).exists(), target
-            assert not anchor or f"# {anchor.replace('-', ' ')}" in (path.parent / file).read_text().lower(), target
+            assert not anchor or anchor in anchors(path.parent / file if file else path), target
 
 
 @FILES
@@ -83,7 +90,8 @@ def tables(text: str) -> list[tuple[list[str], list[list[str]]]]:
 def test_the_figures_in_the_readme_are_those_of_the_results() -> None:
     measured = {
         (row[0], title): cell
-        for header, rows in tables(prose(ROOT / "RESULTS.md"))
+        for path in RESULTS
+        for header, rows in tables(prose(path))
         for row in rows
         for title, cell in zip(header, row, strict=True)
     }

@@ -7,6 +7,7 @@ from typing import Literal
 
 from karyon.checks.duplicates import duplicate_groups
 from karyon.checks.image_facts import Facts, Objects
+from karyon.commands.console import counted
 
 NAMED = 3  # files in a sentence; a finding holds all of them
 WHITE = (255, 65535)
@@ -63,15 +64,6 @@ def named(names: Sequence[str]) -> str:
     """
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and what it counts.
-
-    >>> counted(1, "image"), counted(2000, "image")
-    ('1 image', '2,000 images')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def annotated(images: Sequence[Facts]) -> list[tuple[Facts, Objects]]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from karyon.checks.findings import CHECKS, Finding, annotated, counted, cut_share
+from karyon.checks.findings import CHECKS, Finding, annotated, cut_share
 from karyon.checks.folders import Parts, find_originals
 from karyon.checks.image_facts import Facts, survey
 from karyon.checks.object_sizes import View, small_objects
-from karyon.commands.console import tracked
+from karyon.commands.console import counted, tracked
 from karyon.errors import DataError, printable
 from karyon.io.encoding import png
 from karyon.io.other_formats import passed_over, unread_below

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from karyon.commands.batch import resumes
-from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, stopped
+from karyon.commands.console import DONE_BEFORE, Tally, counted, progress, stoppable, stopped
 from karyon.errors import DataError
 from karyon.io.other_formats import passed_over, unread_below
 from karyon.io.whole_files import writing_to
@@ -32,7 +32,7 @@ def convert_images(source: Path, name: LayoutName | None, to: LayoutName, folder
     _check_place(source, folder)
     if said := passed_over(unread_below(source)):
         print(said)
-    print(f"{len(images)} images in {source}, {layout}; {to} in {folder}", flush=True)
+    print(f"{counted(len(images), 'image')} in {source}, {layout}; {to} in {folder}", flush=True)
     tally = Tally("converted")
     with writing_to(folder), stoppable():
         settings = {"source": str(source.resolve()), "from": repr(layout), "to": to}
@@ -62,7 +62,7 @@ def convert_image(image: AnnotatedImage, writer: LayoutWriter, folder: Path, tal
     except MemoryError:
         return tally.fail(image.file, "it needs more memory than there is.")
     tally.done += 1
-    return f"{len(np.unique(labels[labels > 0])):,} objects"
+    return counted(len(np.unique(labels[labels > 0])), "object")
 
 
 def _check_place(source: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 
+from karyon.commands.console import counted
 from karyon.errors import DataError
 from karyon.instances import Instances
 from karyon.io.formats import Format
@@ -75,7 +76,7 @@ class Finished:
         if "objects" in earlier:
             for row in read_rows(self.folder / "objects.csv"):
                 self.scores[row[0]].append(float(row[SCORE]))
-        print(f"Adding {new} to {len(self.counts)} images from their label images.", flush=True)
+        print(f"Adding {new} to {counted(len(self.counts), 'image')} from label images.", flush=True)
         for table in self.added:
             # Of an earlier start, which was interrupted.
             (self.folder / f"{table}.csv").unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from karyon.commands.batch import resumes
-from karyon.commands.console import DONE_BEFORE, Tally, progress, stoppable, stopped
+from karyon.commands.console import DONE_BEFORE, Tally, counted, progress, stoppable, stopped
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
 from karyon.commands.shards import WHOLE
@@ -46,7 +46,10 @@ def segment_images(options: argparse.Namespace) -> int:
         sys.path.append(str(Path.cwd()))
         print(f"--trust mine: code of your own that {options.model} names is imported and run.", flush=True)
     model = load_model(options.model, options.device, options.rotations, options.precision, trusted)
-    print(f"{len(images)} files; model {model.card.name} on {model.device}; results in {options.out}", flush=True)
+    print(
+        f"{counted(len(images), 'file')}; model {model.card.name} on {model.device}; results in {options.out}",
+        flush=True,
+    )
     with writing_to(options.out), stoppable():
         options.out.mkdir(parents=True, exist_ok=True)
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
@@ -136,7 +139,7 @@ class FileSegmenter:
             return DONE_BEFORE
         notes = "".join(f", {note}" for note in dict.fromkeys(answer.note for answer in answers) if note)
         total = sum(len(answer.instances) for answer in answers)
-        return f"{total:,} objects" + (f" on {len(answers)} pages" if pages.shape else "") + notes
+        return counted(total, "object") + (f" on {counted(len(answers), 'page')}" if pages.shape else "") + notes
 
     def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> Answer | None:
         """Segments an image of a file; None where it was done before."""

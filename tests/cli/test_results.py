@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,9 +12,12 @@ from config_files import ROOT
 from PIL import Image
 from report_pages import made_up_record
 
-from cli.records import run_name
-from cli.references import read_references, trained
+from cli.benchmark_page import FIGURES, KINDS
+from cli.records import FIGURES as METRICS
+from cli.records import Run, run_name
+from cli.references import how_trained, read_references, trained
 from cli.results import results
+from karyon.commands.console import number
 from karyon.errors import DataError
 
 REFERENCES = read_references(ROOT / "results" / "references.yaml")
@@ -25,9 +29,8 @@ def made_up(name: str, metrics: dict[str, float], **fit: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with the published systems and no records, `results` writes into it."""
+    """A folder with no records, `results` writes into it."""
     (tmp_path / "results").mkdir()
-    shutil.copy(ROOT / "results" / "references.yaml", tmp_path / "results")
     return tmp_path
 
 
@@ -38,39 +41,57 @@ def write(place: Path, record: Any, name: str = "record.json") -> Path:
 
 
 def run_results(place: Path, *args: str | Path) -> str:
-    output = place / "RESULTS.md"
-    results(
-        [*map(str, args), "--results_dir", str(place / "results"), "--output", str(output)], "python -m cli results"
-    )
-    return output.read_text(encoding="utf-8")
+    """All pages that are written, the first one first."""
+    folder, output = place / "results", place / "RESULTS.md"
+    results([*map(str, args), "--results_dir", str(folder), "--output", str(output)], "python -m cli results")
+    return "\n".join(path.read_text(encoding="utf-8") for path in (output, *sorted(folder.glob("*.md"))))
 
 
-def row(page: str, run_id: str, column: int = 0) -> list[str]:
-    """The cells of the first row of a run, or of a later one."""
+def rows(page: str, run_id: str) -> list[list[str]]:
+    """The cells of the rows of a run, the first page's first."""
     lines = [line for line in page.splitlines() if line.startswith(f"| `{run_id}` |")]
-    return [cell.strip() for cell in lines[column].strip("|").split(" | ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
-def test_the_kept_records_give_the_kept_page(place: Path) -> None:
-    # The rows, the best of ours beside public scores, the other runs and the provenance of some 60 runs.
-    shutil.copytree(ROOT / "results" / "records", place / "results" / "records")
-    assert run_results(place) == (ROOT / "RESULTS.md").read_text(encoding="utf-8")
+def row(page: str, run_id: str, number: int = 0) -> list[str]:
+    return rows(page, run_id)[number]
+
+
+def test_the_kept_records_give_the_kept_pages(place: Path) -> None:
+    shutil.copytree(
+        ROOT / "results", place / "results", ignore=shutil.ignore_patterns("*.md", "*.py"), dirs_exist_ok=True
+    )
+    page = run_results(place)
+    for path in (ROOT / "RESULTS.md", *(ROOT / "results").glob("*.md")):
+        assert (place / path.relative_to(ROOT)).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
+    # Whatever was measured stands on some page.
+    for path in (ROOT / "results" / "records").glob("*.json"):
+        test = json.loads(path.read_text())["test"]
+        cells = {cell for cells in rows(page, path.stem) for cell in cells}
+        measured = {name: test["metrics"].get(f"test/{name}", math.nan) for name in METRICS}
+        assert {number(value, name) for name, value in measured.items() if not math.isnan(value)} <= cells
+        assert f"`{test['command']}`" in page and f"### {path.stem}\n" in page
+    assert len((ROOT / "RESULTS.md").read_text(encoding="utf-8")) < 8000
 
 
 def test_without_records_every_system_waits(place: Path) -> None:
     page = run_results(place)
     assert sum(bool(system.published) for system in REFERENCES.systems) == 16
     for system in REFERENCES.systems:
-        cells = row(page, system.id)
+        compared = REFERENCES.compared(system)
+        cells = row(page, system.id, bool(compared))
         assert cells[2] == "not yet"
         assert {f"{value:g}" for value in system.published.values()} <= set(cells)
-    for run in REFERENCES.queue:
-        assert page.index("## GPU queue") < page.index(f"`{run['command']}`: {run['why']}") < page.index("## R1")
+        first = ", ".join(f"{title} {value:g}" for title, value, _ in compared)
+        assert not compared or row(page, system.id)[2:5] == [first, "not yet", "not yet"]
+    assert all(f"`{run['command']}`: {run['why']}" in page for run in REFERENCES.queue)
     for entry in REFERENCES.public:
         assert " / ".join(f"{value:g}" for value in entry["figures"].values()) in page
     for entry in REFERENCES.benchmarks:
         assert f"| {entry['what']} | {entry['figure']} | `{entry['command']}` | {entry['measured']} |" in page
-    assert "## Other runs" not in page
+    assert "Other runs" not in page and "Spread" not in page
+    sets = REFERENCES.unseen
+    assert all(f"| {entry['set']} | {entry['what']} |" in page and f"| {entry['licence']} |" in page for entry in sets)
 
 
 def test_measured_values_stand_in_their_row_and_nowhere_else(place: Path) -> None:
@@ -78,9 +99,11 @@ def test_measured_values_stand_in_their_row_and_nowhere_else(place: Path) -> Non
     record = made_up("r3-unet", metrics)
     record["val"] = {**record["test"], "metrics": {"val/accuracy": 0.9871, "val/miou": 0.8765}}
     page = run_results(place, write(place, record))
-    assert row(page, "r3-unet")[3:] == ["0.97", "0.9712", "0.81", "0.8765"]
-    assert row(page, "r3-unet", 1) == ["`r3-unet`", "0.3519", "0.8457", "0.9712", "0.9871", "0.8765"]
-    assert row(page, "r3-unet", 2) == ["`r3-unet`", "0.4568"]
+    measured, length = "accuracy 0.971, validation mIoU 0.876", "full (40 epochs)"
+    assert row(page, "r3-unet")[3:] == [measured, length, "-"]
+    assert row(page, "r3-unet", 1)[2:] == [f"[{length}](provenance.md#r3-unet)", "0.97", "0.9712", "0.81", "0.8765"]
+    assert row(page, "r3-unet", 2) == ["`r3-unet`", "0.3519", "0.8457", "0.9712", "0.9871", "0.8765"]
+    assert row(page, "r3-unet", 3) == ["`r3-unet`", "0.4568"]
     assert "not yet" in row(page, "r3-simple-cnn") and "not yet" in row(page, "r2-unet")
     public = [line for line in page.splitlines() if "0.3519 (`r3-unet`)" in line]
     same_images = [entry for entry in REFERENCES.public if entry["data"] == "DSB2018"]
@@ -102,12 +125,13 @@ LIMITED, FORTY = "--trainer.max_epochs 60", {"epochs": 40}
         ({"epochs": 1, "max_epochs": 1}, "--trainer.max_epochs 1", FORTY, "partial (1 of 40 epochs)"),
         ({"epochs": 9}, "--trainer.max_time=00:00:10:00", FORTY, "partial (9 of 40 epochs)"),
         ({}, "--trainer.overfit_batches 4", FORTY, "partial (40 of 40 epochs, --trainer.overfit_batches)"),
-        ({"steps": 500}, "--trainer.max_steps 500", {"steps": 10000}, "partial (500 of 10000 steps)"),
-        ({"steps": 10000, "epochs": 5}, "", {"steps": 10000}, "full (10000 steps)"),
+        ({"steps": 500}, "--trainer.max_steps 500", {"steps": 10000}, "partial (500 of 10,000 steps)"),
+        ({"steps": 10000, "epochs": 5}, "", {"steps": 10000}, "full (10,000 steps)"),
         ({"epochs": 3, "max_epochs": 3}, "", None, "full (3 epochs)"),
         ({"epochs": 3, "max_epochs": -1}, "", None, "full (3 epochs)"),
         ({"epochs": 3, "max_epochs": -1}, "--trainer.max_time 00:00:10:00", None, "partial (3 epochs)"),
         ({"max_epochs": 40}, "--trainer.max_epochs=40", None, "partial (40 of 40 epochs, --trainer.max_epochs)"),
+        ({"epochs": 1, "max_epochs": 1}, "", None, "full (1 epoch)"),
         ({"annotation": "corrected"}, "", FORTY, "full (40 epochs), corrected annotation"),
     ],
 )
@@ -126,13 +150,13 @@ def test_records_stay_and_a_newer_one_replaces(place: Path, capsys: pytest.Captu
     assert "in place of an earlier one" in capsys.readouterr().out
     assert "0.9200" in second and "0.9100" not in second
     # Another name keeps it beside that one.
-    assert "0.9200" in row(run_results(place, place / "record.json", "--as", "r2-fcn"), "r2-fcn")
+    assert "0.9200" in row(run_results(place, place / "record.json", "--as", "r2-fcn"), "r2-fcn", 1)
     assert sorted(path.name for path in (place / "results" / "records").iterdir()) == ["r2-fcn.json", "r3-unet.json"]
 
 
 def test_the_same_records_give_the_same_bytes(place: Path) -> None:
     records = [write(place, made_up(name, {"accuracy": 0.9}), f"{name}.json") for name in ("r3-unet", "zebra", "ant")]
-    files = [place / "RESULTS.md", place / "results" / "figure.png"]
+    files = [place / "RESULTS.md", *(place / "results" / name for name in ("figure.png", "other.md", "provenance.md"))]
     run_results(place, *records)
     before = [file.read_bytes() for file in files]
     run_results(place, *reversed(records))
@@ -170,7 +194,7 @@ def test_an_unusable_record_is_refused_in_one_sentence(place: Path, content: Any
 def test_ambiguous_names_and_damaged_records_are_refused(place: Path) -> None:
     one, two = (write(place, VALID, f"{name}.json") for name in ("one", "two"))
     for args, sentence in [
-        ((one, two), "are both of a run r3-unet"),
+        ((one, two), "would both be kept as records/r3-unet.json"),
         ((one, two, "--as", "r3-unet"), "one RECORD"),
         ((one, "--as", "../r3-unet"), "--as ID"),
     ]:
@@ -183,24 +207,97 @@ def test_ambiguous_names_and_damaged_records_are_refused(place: Path) -> None:
     assert str(damaged) in str(caught.value)
 
 
-def test_outside_a_clone_nothing_is_written(
+def test_only_where_it_is_asked_for_something_is_written(
     run: Callable[..., int], place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.rmtree(place / "results")
-    record = write(place, VALID)
-    assert run("results", record) == 2
-    assert "There is no results/references.yaml: run in a clone of the project" in capsys.readouterr().err
+    def refused(sentence: str, *files: Path) -> bool:
+        return run("results", *files) == 2 and sentence in capsys.readouterr().err
+
+    known, own = write(place, VALID), write(place, made_up("mine", {"accuracy": 0.9}), "mine.json")
+    sets = write(place, made_up_benchmark(), "benchmark.json")
+    # A folder results/ of the user's is not the project's.
+    assert refused("Say by --results_dir where", known) and refused("Say by --results_dir where")
+    assert run("results", own, sets, "--results_dir", place / "deep" / "kept") == 0
+    assert sorted(path.name for path in (place / "deep" / "kept").iterdir()) == [
+        *("RESULTS.md", "benchmark.json", "dsb2018.md", "figure.png", "isbi2012.md", "other.md", "provenance.md"),
+        *("records", "unseen.md"),
+    ]
+    assert "(other.md)" in (place / "deep" / "kept" / "RESULTS.md").read_text()
+    monkeypatch.chdir(ROOT)
+    before = {path: path.stat().st_mtime_ns for path in [ROOT / "RESULTS.md", *(ROOT / "results").rglob("*")]}
+    assert refused("is of a run mine, which results/references.yaml does not have", own)
+    assert refused("is of a set mine, which results/references.yaml does not have", sets)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
     # As an installed package has it.
     monkeypatch.setitem(sys.modules, "results.write", None)
-    assert run("results", record) == 2
-    assert "run this in a clone of the project" in capsys.readouterr().err
-    assert list(place.iterdir()) == [record]
+    assert refused("run this in a clone of the project", known)
+
+
+def made_up_benchmark(**changed: Any) -> dict[str, Any]:
+    figures = dict.fromkeys((*FIGURES, *KINDS, "count_error", "seconds"), 0.5) | {"images": 2, "objects_true": 7}
+    each = {"confidence": [0.9, 0.3], "scores": [0.7, 0.1]}
+    methods = {
+        "nuclei": figures | {"dsb_score": 0.7123, "each": each},
+        "classical": figures | {"each": each},
+        "cut": {},
+    }
+    return {
+        "sets": {"mine": methods, "u2os-coelho": methods},
+        "commit": "c0ffee",
+        "hardware": "CPU",
+        "date": "2026",
+    } | changed
+
+
+def test_a_benchmark_is_kept_and_shown(place: Path) -> None:
+    file = write(place, made_up_benchmark(), "benchmark.json")
+    page = run_results(place, file)
+    assert "| [u2os-coelho](results/unseen.md#u2os-coelho) | **0.712** | 0.500 | - |" in page
+    assert page.count("| `nuclei` | 0.712 | 0.500 |") == 2 and "Commit `c0ffee`, CPU, 2026." in page
+    assert "U2OS, Hoechst, large textured nuclei; 20 images, 813 nuclei.\n\n| method |" in page
+    assert "greater on the good one in 100% of the pairs (2 good, 2 not)" in page
+    file.unlink()
+    assert run_results(place) == page
+    for broken in (
+        made_up_benchmark(sets={"mine": {"nuclei": {"ap50": 1.0}}}),
+        made_up_benchmark(sets=[1]),
+        {"sets": {}},
+    ):
+        with pytest.raises(DataError, match="is not a whole benchmark"):
+            run_results(place, write(place, broken, "benchmark.json"))
+    assert run_results(place) == page
+
+
+def test_seeds_have_a_mean_and_a_range(place: Path) -> None:
+    runs = {"r3-unet": 0.9, "r3-unet-seed-1": 0.92, "r3-unet-seed-2": 0.97}
+    page = run_results(
+        place, *(write(place, made_up(name, {"accuracy": x}), f"{name}.json") for name, x in runs.items())
+    )
+    assert "| `r3-unet` | 3 | 0.9300 (0.9000 to 0.9700) |" in page
+    assert "Other runs" not in page and "| `r3-unet-seed-2` | 0.9700 |" in page
+
+
+def test_the_stages_of_a_model_are_told(place: Path) -> None:
+    record = made_up("r1-two-stage", {"dsb_score": 0.4, "mask_map": 0.3})
+    fits = [
+        made_up_record(name, {}, **fit)["fit"] for name, fit in (("a", {}), ("b", {"epochs": 9, "interrupted": True}))
+    ]
+    record |= {"stages": {"detector": {"fit": fits[0]}, "segmenter": {"fit": fits[1]}}, "fit": None}
+    length = "partial: detector full (40 epochs), segmenter partial (9 of 40 epochs, interrupted)"
+    page = run_results(place, write(place, record))
+    assert row(page, "r1-two-stage")[3:] == [
+        *("DSB score 0.400, mask mAP 0.300", length, "the rest of the training; DSB score 0.100 below")
+    ]
+    assert row(page, "r1-two-stage", 1)[3:] == ["0.5", "0.4000", "0.3000"]
+    assert f"- segmenter, trained: `{fits[1]['command']}`" in page
+    assert how_trained(Run("a", None, {}, stages={"a": fits[0]})) == "full: a full (40 epochs)"
 
 
 def test_configs_queue_and_benchmarks_name_what_exists() -> None:
     for system in REFERENCES.systems:
         assert system.section in REFERENCES.sections
         assert system.data in REFERENCES.baselines or system.section == "Karyon"
+        assert sum(system in REFERENCES.on(page) for page in REFERENCES.pages) == 1
         assert set(system.published) <= set(REFERENCES.figures)
         if system.config and system.section == "Karyon":
             assert (ROOT / system.config).exists()
