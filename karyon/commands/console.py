@@ -81,7 +81,7 @@ class Tally:
 
     def fail(self, path: Path, reason: str) -> str:
         """Remembers why a file could not be used; returns what there is to say of it."""
-        self.failed[path] = reason.removeprefix(str(path)).lstrip(":, ")
+        self.failed[path] = reason.removeprefix(printable(str(path))).lstrip(":, ")
         return f"failed: {self.failed[path]}"
 
     def summary(self) -> int:

@@ -24,7 +24,7 @@ def passed_over(files: Iterable[Path]) -> str:
     unread = _listed({kind: count for kind, count in kinds.items() if kind in MICROSCOPES})
     others = _listed({kind: count for kind, count in kinds.items() if kind not in MICROSCOPES})
     parts = [f"{unread}, which Karyon cannot read: {EXPORT}"] if unread else []
-    parts += [f"{others}, which are no images to Karyon: name single files that are"] if others else []
+    parts += [f"{others}, which Karyon does not read: save images among them as TIFF or PNG"] if others else []
     return f"Passed over: {'; '.join(parts)}." if parts else ""
 
 

@@ -214,8 +214,8 @@ def test_what_is_passed_over_is_told(segment: Run, capsys: pytest.CaptureFixture
     assert segment("in") == 0
     assert capsys.readouterr().out.splitlines()[0] == (
         "Passed over: 2 .czi, 1 .nd2, which Karyon cannot read: export OME-TIFF of them, by the microscope's program "
-        "or by Fiji with Bio-Formats; 1 .txt, 1 without suffix, which are no images to Karyon: name single files that "
-        "are."
+        "or by Fiji with Bio-Formats; 1 .txt, 1 without suffix, which Karyon does not read: save images among "
+        "them as TIFF or PNG."
     )
     assert segment("in/b.czi", "--out", "more") == 1
     assert "in/b.czi: is a .czi file, which Karyon cannot read: export OME-TIFF of it" in capsys.readouterr().err
