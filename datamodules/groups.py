@@ -56,7 +56,7 @@ def by_table(names: Sequence[str], path: Path, column: str) -> Groups:
         raise DataError(f"{path} cannot be read ({error.strerror}): name a table that exists.") from None
     except (KeyError, ValueError, csv.Error):
         raise DataError(f"{path} is not a CSV table with the columns image and {column}: add them.") from None
-    known = {str(Path(name).with_suffix("")): group for name, group in groups.items()} | groups
+    known = {str(Path(name).with_suffix("")): group for name, group in groups.items() if Path(name).name} | groups
     if missing := [name for name in names if not known.get(name)]:
         raise DataError(f"{path} tells no {column} of {len(missing)} images, {missing[0]} first: add them.")
     return {name: known[name] for name in names}

@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 NUMBERS = (0, 1, 2, 3, 7, 8, 127, 128, 255, 256, 32767, 32768, 60000, 65535, 2**20, 2**31 - 1, 2**31, 2**32 - 1)
@@ -127,7 +128,7 @@ def _changed(rng: random.Random, content: Any) -> Any:
     if not content or not isinstance(content, dict | list) or rng.random() < 0.1:
         if isinstance(content, int | float) and abs(content) < 2**64 and rng.random() < 0.5:
             return rng.choice([-content, content * 1000, content + 0.5, str(content), [content]])
-        return rng.choice(VALUES)
+        return deepcopy(rng.choice(VALUES))
     key = rng.choice(list(content) if isinstance(content, dict) else range(len(content)))
     if isinstance(content, dict) and rng.random() < 0.1:
         taken = content.pop(key)

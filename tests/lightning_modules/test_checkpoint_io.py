@@ -3,14 +3,18 @@
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 import torch
 from echo_model import EchoModel, loader, make_trainer, sample
+from hostile_bundles import Call, bomb
 
 from karyon.errors import DataError
+from lightning_modules.trained_runs import checkpoint_weights
 from lightning_modules.whole_checkpoints import WholeCheckpoints
 
 OLD, NEW = {"epoch": torch.tensor(1)}, {"epoch": torch.tensor(2)}
@@ -79,3 +83,31 @@ def test_the_trainer_writes_and_reads_them(tmp_path: Path) -> None:
     trainer.fit(EchoModel(), loader([sample("a", torch.eye(8, dtype=torch.int64).numpy())]))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=False)["global_step"] == 1
+
+
+def code(path: Path) -> None:
+    torch.save({"state_dict": {"a": Call(os.system, f"touch {path.with_name('executed')}")}}, path)
+
+
+def code_in_the_old_format(path: Path) -> None:
+    code = Call(os.system, f"touch {path.with_name('executed')}")
+    torch.save({"state_dict": code}, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("write", [code, code_in_the_old_format, bomb, lambda path: path.mkdir()])
+def test_a_checkpoint_is_read_as_tensors_alone_whatever_is_asked_for(
+    write: Callable[[Path], None], tmp_path: Path, refused: Callable
+) -> None:
+    path = tmp_path / "best.ckpt"
+    write(path)
+    for read in (checkpoint_weights, partial(WholeCheckpoints().load_checkpoint, weights_only=False)):
+        with refused(path, "is not a readable checkpoint of tensors alone"):
+            read(path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("content", [[1], {"state_dict": 3}, {"state_dict": {"a": 3}}, {}])
+def test_a_checkpoint_without_weights_is_refused(content: object, tmp_path: Path, refused: Callable) -> None:
+    torch.save(content, tmp_path / "best.ckpt")
+    with refused("best.ckpt is not a checkpoint", "no weights under state_dict"):
+        checkpoint_weights(tmp_path / "best.ckpt")
