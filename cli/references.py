@@ -51,7 +51,7 @@ class References:
 
     introduction: str
     pages: list[dict[str, Any]]
-    unseen: list[dict[str, str]]
+    unseen: list[dict[str, Any]]
     figures: dict[str, dict[str, Any]]
     sections: dict[str, dict[str, str]]
     baselines: dict[str, dict[str, Any]]

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from datamodules.cache import Record
+from karyon.commands.console import counted
 from karyon.errors import DataError
 
 Content = dict[str, dict[str, str]]
@@ -48,7 +49,7 @@ def check_content(records: Sequence[Record], expected: Content, where: Path) -> 
         raise DataError(f"{where} lacks {len(missing)} of {len(expected)} images, {missing[0]} first: {remedy}.")
     if unknown := sorted(found.keys() - expected.keys()):
         raise DataError(
-            f"{where} holds {len(unknown)} images that are not in the manifest, {unknown[0]} first: {remedy}."
+            f"{where} holds {counted(len(unknown), 'image')} not in the manifest, {unknown[0]} first: {remedy}."
         )
     for name, row in expected.items():
         if found[name].image_sha256 != row["image_sha256"]:

@@ -10,6 +10,7 @@ from datamodules.base import LabelImageDataModule
 from datamodules.cache import build_cache, cached_item
 from datamodules.groups import Groups, by_pattern, by_table, hold_fold_out, hold_shares_out, joined
 from datamodules.splits import Member, split
+from karyon.commands.console import counted
 from karyon.errors import DataError
 from karyon.io.reading import Pixels, read_image
 from karyon.layouts.all_layouts import find_layout, matching_layouts
@@ -134,9 +135,10 @@ class FolderDataModule(LabelImageDataModule):
             if root:
                 self.items[part] = self._apart(root, {groups[name] for name in parts["train"] if groups})
         if not self.items["train"] or not self.items["val"]:
+            held = f"{counted(len(images), 'image')} in {counted(len(set(whole.values())), 'group')}"
             raise DataError(
-                f"{self.root} holds {len(images)} images in {len(set(whole.values()))} groups, too few to train on and "
-                f"hold {self.held_out.get('val', 0):.0%} out: add images or change --data.init_args.val_fraction."
+                f"{self.root} holds {held}, too few to train on and hold {self.held_out.get('val', 0):.0%} out: add "
+                "images or change --data.init_args.val_fraction."
             )
 
     def _apart(self, root: Path, trained: set[str]) -> list[Item]:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from karyon.commands.console import counted
 from karyon.errors import DataError
 
 Groups = dict[str, str]
@@ -33,8 +34,8 @@ def by_pattern(names: Sequence[str], pattern: str) -> Groups:
     found = {name: expression.search(name) for name in names}
     if missing := [name for name, match in found.items() if match is None]:
         raise DataError(
-            f"group_pattern {pattern} finds nothing in the names of {len(missing)} images, {missing[0]} first: correct "
-            "it, or rename them."
+            f"group_pattern {pattern} finds nothing in the names of {counted(len(missing), 'image')}, "
+            f"{missing[0]} first: correct it, or rename them."
         )
     return {name: match[1] or "" for name, match in found.items() if match}
 
@@ -58,7 +59,7 @@ def by_table(names: Sequence[str], path: Path, column: str) -> Groups:
         raise DataError(f"{path} is not a CSV table with the columns image and {column}: add them.") from None
     known = {str(Path(name).with_suffix("")): group for name, group in groups.items() if Path(name).name} | groups
     if missing := [name for name in names if not known.get(name)]:
-        raise DataError(f"{path} tells no {column} of {len(missing)} images, {missing[0]} first: add them.")
+        raise DataError(f"{path} tells no {column} of {counted(len(missing), 'image')}, {missing[0]} first: add them.")
     return {name: known[name] for name in names}
 
 
@@ -99,7 +100,8 @@ def hold_shares_out(groups: Groups, shares: Mapping[str, float], seed: int) -> d
     counts = {part: max(1, round(share * number)) for part, share in shares.items() if share}
     if sum(counts.values()) >= number:
         raise DataError(
-            f"There are {number} groups of images, too few to hold {' and '.join(counts)} out of: add some."
+            f"The folder has {counted(number, 'group')} of images, too few to hold {' and '.join(counts)} out of: "
+            "add some."
         )
     rest = sorted(groups)
     parts = {}
@@ -131,7 +133,8 @@ def hold_fold_out(groups: Groups, folds: int, fold: int, seed: int, with_test: b
 
     names = sorted(groups)
     if len(set(groups.values())) < folds:
-        raise DataError(f"There are {len(set(groups.values()))} groups of images, too few for {folds} folds: lower it.")
+        number = counted(len(set(groups.values())), "group")
+        raise DataError(f"The folder has {number} of images, too few for {folds} folds: lower it.")
     # Of images that are all of one class it makes folds that differ least in size.
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     split = splitter.split(names, [0] * len(names), [groups[name] for name in names])

@@ -9,6 +9,7 @@ from cli.references import References, System, how_trained
 from karyon.commands.console import NONE, number, table
 from results.data_page import NOT_YET, best_run, slug
 from results.provenance import PROVENANCE
+from results.unseen import membranes
 
 OTHERS = "other.md"
 OPEN = (
@@ -31,8 +32,8 @@ def front(references: References, runs: list[Run], benchmark: Results, folder: s
     parts = ["# Results", references.introduction.format(not_yet=NOT_YET), _contents(references, runs, place)]
     parts += ["## Published systems", OPEN, _published(references, by_id, place)]
     parts += ["## The best of ours", _best(references, by_id, place)]
-    if benchmark:
-        parts += ["## Images from elsewhere", _elsewhere(benchmark, place)]
+    if elsewhere := _elsewhere(benchmark, references, place):
+        parts += ["## Images from elsewhere", *elsewhere]
     parts += [f"![Published beside measured]({place / 'figure.png'})"]
     return "\n\n".join(parts) + "\n"
 
@@ -105,15 +106,19 @@ def _to_beat(references: References, data: str, metrics: list[str]) -> str:
     return f"{figures} ({best['model']}, {best['who']}{'; other images' if 'beside' in best else ''})"
 
 
-def _elsewhere(benchmark: Results, place: PurePosixPath) -> str:
-    """DSB scores, a row for each set and a column for each method, the best in bold."""
+def _elsewhere(benchmark: Results, references: References, place: PurePosixPath) -> list[str]:
+    """DSB scores, a row for each set and a column for each method, the best in bold; and figures of membranes."""
     methods = list(dict.fromkeys(method for figures in benchmark.values() for method in figures))
     rows = []
     for name, figures in benchmark.items():
         scores = {method: found["dsb_score"] for method, found in figures.items() if found}
-        best = max(scores.values(), default=None)
+        if not scores:
+            continue
+        best = max(scores.values())
         cells = [NONE if method not in scores else f"{scores[method]:.3f}" for method in methods]
         bold = [f"**{c}**" if scores.get(method) == best else c for method, c in zip(methods, cells, strict=True)]
         rows.append([f"[{name}]({place / 'unseen.md'}#{slug(name)})", *bold])
     about = "DSB score, mean over images; no model was trained on any of them, and the classical one knows their size."
-    return "\n\n".join([about, table(["set", *(f"`{method}`" for method in methods)], rows)])
+    parts = [about, table(["set", *(f"`{method}`" for method in methods)], rows)] if rows else []
+    beside = [f"Membranes, `{name}`: {model} has {said}." for name, model, said, _ in membranes(references.unseen)]
+    return parts + beside

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.benchmark_page import ABOUT, FIGURES, KINDS, doubt, set_table
+from cli.records import FIGURES as METRICS
 from karyon.commands.console import table
 from karyon.errors import DataError
 
@@ -37,19 +38,34 @@ def read_benchmark(path: Path) -> dict[str, Any]:
     return content
 
 
-def sources(unseen: list[dict[str, str]]) -> str:
-    """Where the images come from, and what they may be used for."""
-    header = ["set", "what", "size", "median diameter", "source", "licence"]
-    rows = [[entry[key] for key in ("set", "what", "size", "diameter", "source", "licence")] for entry in unseen]
-    return "\n\n".join(["## Sources and licences", table(header, rows, words=len(header))])
+def elsewhere(benchmark: dict[str, Any], unseen: list[dict[str, Any]]) -> str:
+    """All that is measured, where anything is, and the sources of the images."""
+    parts = ["## Nuclei", *_nuclei(benchmark, unseen)] if benchmark else []
+    if rows := membranes(unseen):
+        parts += ["## Membranes", table(["set", "model", "figures", "measured"], rows, words=4)]
+    keys = ("set", "what", "size", "diameter", "source", "licence")
+    rows = [[entry[key] for key in keys] for entry in unseen]
+    return "\n\n".join([*parts, "## Sources and licences", table(keys, rows, words=len(keys))]) + "\n"
 
 
-def measured(benchmark: dict[str, Any], unseen: list[dict[str, str]]) -> str:
+def membranes(unseen: list[dict[str, Any]]) -> list[list[str]]:
+    """Set, model, figures and how they were measured, of sets that the benchmark of nuclei does not score."""
+    return [
+        [entry["set"], f"`{found['model']}`", _in_words(found["metrics"]), found["how"]]
+        for entry in unseen
+        for found in entry.get("figures", [])
+    ]
+
+
+def _in_words(metrics: dict[str, float]) -> str:
+    return ", ".join(f"{METRICS[metric]} {value:.4f}" for metric, value in metrics.items())
+
+
+def _nuclei(benchmark: dict[str, Any], unseen: list[dict[str, Any]]) -> list[str]:
     """A table for each set, and how well the models' own scores tell good images from bad ones."""
     about = {entry["set"]: f"{entry['what']}; {entry['size']}." for entry in unseen}
-    parts = ["## Measured", ABOUT]
-    parts.append(f"Commit `{benchmark['commit']}`, {benchmark['hardware']}, {benchmark['date']}.")
+    parts = [ABOUT, f"Commit `{benchmark['commit']}`, {benchmark['hardware']}, {benchmark['date']}."]
     for name, methods in benchmark["sets"].items():
         if any(methods.values()):
             parts += [f"### {name}", *([about[name]] if name in about else []), set_table(methods)]
-    return "\n\n".join([*parts, "### Doubt", doubt(benchmark["sets"])])
+    return [*parts, "### Doubt", doubt(benchmark["sets"])]

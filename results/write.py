@@ -12,7 +12,7 @@ from results.data_page import data_page, other_page
 from results.figure import draw
 from results.front import OTHERS, front
 from results.provenance import PROVENANCE, provenance
-from results.unseen import is_benchmark, measured, read_benchmark, sources
+from results.unseen import elsewhere, is_benchmark, read_benchmark
 
 OWN = Path(__file__).parent
 """The project's own folder of results."""
@@ -104,8 +104,7 @@ def _write(references: References, runs: list[Run], benchmark: dict[str, Any], p
     for page in references.pages:
         pages[place / page["file"]] = data_page(references, page, runs)
         if page["data"] == "unseen":
-            parts = [measured(benchmark, references.unseen)] if benchmark else []
-            pages[place / page["file"]] += "\n" + "\n\n".join([*parts, sources(references.unseen)]) + "\n"
+            pages[place / page["file"]] += "\n" + elsewhere(benchmark, references.unseen)
     pages[place / PROVENANCE] = provenance(references, runs)
     (place / OTHERS).unlink(missing_ok=True)
     if others := [run for run in runs if references.system(run.id) is None]:

@@ -268,6 +268,16 @@ def test_a_benchmark_is_kept_and_shown(place: Path) -> None:
     assert run_results(place) == page
 
 
+def test_membranes_from_elsewhere(place: Path) -> None:
+    content = yaml.safe_load((ROOT / "results" / "references.yaml").read_text())
+    found = {"model": "membranes", "metrics": {"v_rand": 0.91234, "v_info": 0.95}, "how": "by hand"}
+    next(entry for entry in content["unseen"] if entry["set"] == "vnc")["figures"] = [found]
+    (place / "results" / "references.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    page = run_results(place)
+    assert "## Images from elsewhere\n\nMembranes, `vnc`: `membranes` has V_rand 0.9123, V_info 0.9500." in page
+    assert "| vnc | `membranes` | V_rand 0.9123, V_info 0.9500 | by hand |" in page and "## Nuclei\n" not in page
+
+
 def test_seeds_have_a_mean_and_a_range(place: Path) -> None:
     runs = {"r3-unet": 0.9, "r3-unet-seed-1": 0.92, "r3-unet-seed-2": 0.97}
     page = run_results(

@@ -217,7 +217,7 @@ DIFFER = ("{name}", "differ from the published ones", "manifest: null")
         (lambda path: shutil.rmtree(path.parents[1]), ("lacks 1 of 12 images", "{name}", "download the archive again")),
         (
             lambda path: shutil.copytree(path.parents[1], path.parents[2] / "added"),
-            ("1 images that are not in the manifest", "added", "manifest: null"),
+            ("1 image not in the manifest", "added", "manifest: null"),
         ),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), ("{name}.png cannot be read", "cut short")),
     ],
