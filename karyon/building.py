@@ -197,7 +197,7 @@ def short(value: Any) -> str:
     """A value as it may stand in a sentence.
 
     >>> short([1] * 99)
-    '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,...'
+    '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, ...'
     """
     shown = repr(value)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

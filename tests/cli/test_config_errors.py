@@ -69,8 +69,8 @@ def refused(parser: ConfigParser, monkeypatch: pytest.MonkeyPatch, *args: str) -
         ("--model.init_args.scheduler StepLR", "model.scheduler lacks step_size: give it there, or on the command"),
         (
             "--model.init_args.postprocessing.init_args.treshold 0.5",
-            "treshold is not an option of model.postprocessing (ForegroundPostprocessing): the nearest is threshold; "
-            "expected dilation, min_area, threshold.",
+            "treshold is not an option of model.postprocessing (BorderPostprocessing): the nearest is threshold; "
+            "expected dilation, min_area, min_seed_area, seed_threshold, threshold.",
         ),
         (
             "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStoping",

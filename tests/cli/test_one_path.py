@@ -59,7 +59,9 @@ def test_predict_goes_on_past_files_that_cannot_be_used(
     tifffile.imwrite("images/3.tif", np.full((64, 64), np.nan, np.float32))
     Path("images/5.tif").write_bytes(Path("images/5.tif").read_bytes()[:-50])
     Path("images/7.tif").write_bytes(b"")
-    network = "{class_path: karyon.networks.unet.UNet, init_args: {widths: [8, 16], dropout: [0.0, 0.0]}}"
+    network = (
+        "{class_path: karyon.networks.unet.UNet, init_args: {out_channels: 3, widths: [8, 16], dropout: [0.0, 0.0]}}"
+    )
     args = [*small(ROOT / "configs" / "folder.yaml"), "--model.init_args.network", network]
     args += ["--data.init_args.predict_root", "images", "--data.init_args.eval_batch_size", 3]
     assert run("predict", *args, "--out", "answer", "--data.init_args.num_workers", 1) == 1

@@ -57,7 +57,7 @@ def test_nothing_is_downloaded_to_be_overwritten(run: Run, small: Small) -> None
     ("source", "said"),
     [
         ("nuclei", "is of another architecture than the config says"),
-        ("unheard", "There is no model unheard: name the folder of a bundle, or a model of Karyon's (nuclei,"),
+        ("unheard", "There is no model unheard: name the folder of a bundle, or a model of Karyon's ("),
         ("none.ckpt", "There is no checkpoint none.ckpt"),
     ],
 )

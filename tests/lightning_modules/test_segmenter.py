@@ -99,10 +99,10 @@ def test_small_objects_are_looked_at_twice() -> None:
     sample = Sample("a", (truth > 0).float().expand(3, -1, -1), (40, 80), truth, "", labels, truth)
     network, seen = Brightness(), []
     network.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[-2:])))
-    # Discs of an area of 6 x 6 px, to be seen at twice their diameter.
-    model = segmenter(network, rescale_to=4 * (36 / np.pi) ** 0.5)
+    # Discs of an area of 6 x 6 px, to be seen at three times their diameter.
+    model = segmenter(network, rescale_to=6 * (36 / np.pi) ** 0.5)
     (prediction,) = model.predict_step(collate([sample]))
-    assert seen == [(40, 80), (80, 160)]
+    assert seen == [(40, 80), (120, 240)]
     assert prediction.instances.labels.shape == (40, 80) and len(prediction.instances) == 8
     assert evaluated(model, sample)["val/ap50"] == 1
 
