@@ -140,7 +140,7 @@ def read_run(path: Path, run_id: str | None = None) -> Run:
     run_id = run_id or run_name(Path(record["test"]["checkpoint"]))
     if run_id is None or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_id):
         raise DataError(f"{path} does not tell what to call the run: name it with --as ID (letters, digits, . _ -).")
-    stages = {name: stage["fit"] for name, stage in record.get("stages", {}).items() if stage.get("fit")}
+    stages = {name: stage["fit"] for name, stage in (record.get("stages") or {}).items() if stage.get("fit")}
     return Run(run_id, record.get("fit"), record["test"], record.get("val"), record.get("bounds"), stages)
 
 
@@ -160,9 +160,10 @@ def read_record(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is not a record of a run: give the record.json that a test left in its folder.")
     sections = {"fit": FIT, "test": TEST, "val": TEST}
     found = [(name, record[name], keys) for name, keys in sections.items() if record.get(name) is not None]
-    found += [
-        (f"stages.{name}.fit", stage["fit"], FIT) for name, stage in record.get("stages", {}).items() if "fit" in stage
-    ]
+    stages = record.get("stages") or {}
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        found, stages = [*found, ("stages", None, ())], {}
+    found += [(f"stages.{name}.fit", stage["fit"], FIT) for name, stage in stages.items() if stage.get("fit")]
     if missing := [lack for name, section, keys in found for lack in _missing(name, section, keys)]:
         raise DataError(
             f"{path} is not a record of a run, it lacks {', '.join(missing)}: give the file as the test left it."

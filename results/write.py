@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.records import Run, read_run
 from cli.references import References, read_references
-from karyon.errors import DataError
+from karyon.errors import DataError, cannot_write
 from results.data_page import data_page, other_page
 from results.figure import draw
 from results.front import OTHERS, front
@@ -39,7 +39,7 @@ def write(files: Sequence[Path], folder: Path | None, output: Path | None, run_i
     kept = {run.id: run for run in (read_run(path, path.stem) for path in sorted((place / "records").glob("*.json")))}
     benchmark = read_benchmark(place / BENCHMARK) if (place / BENCHMARK).exists() else {}
     added = _read(files, run_id)
-    for name, (path, content) in added.items():
+    for path, content in added.values():
         if folder is None and (unknown := _unknown(references, content)):
             raise DataError(
                 f"{path} is of {unknown}, which {listed} does not have: add it there, or say by --results_dir where to "
@@ -49,11 +49,15 @@ def write(files: Sequence[Path], folder: Path | None, output: Path | None, run_i
             kept[content.id] = content
         else:
             benchmark = content
-        _keep(path, place / name)
     rank = {system.id: position for position, system in enumerate(references.systems)}
     runs = sorted(kept.values(), key=lambda run: (rank.get(run.id, len(rank)), run.id))
     output = output or (place.parent if place.resolve() == OWN else place) / "RESULTS.md"
-    _write(references, runs, benchmark, place, output)
+    try:
+        for name, (path, _) in added.items():
+            _keep(path, place / name)
+        _write(references, runs, benchmark, place, output)
+    except OSError as error:
+        raise cannot_write(error.filename or place, error, "or choose another folder with --results_dir") from None
     print(f"Wrote {output}, and the pages and {place / 'figure.png'} that it shows.")
 
 

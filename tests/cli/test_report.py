@@ -103,7 +103,7 @@ def test_scores_follow_from_what_was_recorded(report: Callable[..., Page], made_
     assert captions == [
         "Best: DSB score 1.000, 1 of 3. fluorescence, 64 x 80 px, 2 objects, 2 predicted. all right",
         "Median: DSB score 0.333, 2 of 3. fluorescence, 64 x 64 px, 2 objects, 2 predicted. one right",
-        "Worst: DSB score 0.000, 3 of 3. purple-on-white, 32 x 32 px, 1 objects, 0 predicted. none found",
+        "Worst: DSB score 0.000, 3 of 3. purple-on-white, 32 x 32 px, 1 object, 0 predicted. none found",
     ]
     # Mean score .575 against three of four right, by Wilson's formula between .301 and .954; each object is a group:
     # .1 + .2 + .6 + .2 over four.

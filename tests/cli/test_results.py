@@ -177,6 +177,8 @@ VALID = made_up("r3-unet", {"accuracy": 0.9})
         ({**VALID, "test": {**VALID["test"], "metrics": {"test/accuracy": "high"}}}, "lacks numbers in test.metrics"),
         ({**VALID, "fit": {"epochs": 3}}, "lacks fit.command"),
         ({**VALID, "test": {"metrics": {}}}, "lacks test.command"),
+        ({**VALID, "stages": 3}, "lacks stages:"),
+        ({**VALID, "stages": {"detector": {"fit": {"epochs": 3}}}}, "lacks stages.detector.fit.command"),
         (made_up("unnamed", {}), "--as ID"),
         ({**VALID, "test": {**VALID["test"], "checkpoint": "weights/nuclei.ckpt"}}, "--as ID"),
     ],
@@ -222,6 +224,8 @@ def test_only_where_it_is_asked_for_something_is_written(
         *("RESULTS.md", "benchmark.json", "dsb2018.md", "figure.png", "isbi2012.md", "other.md", "provenance.md"),
         *("records", "unseen.md"),
     ]
+    assert run("results", own, "--results_dir", own) == 2
+    assert "cannot be written" in capsys.readouterr().err
     assert "(other.md)" in (place / "deep" / "kept" / "RESULTS.md").read_text()
     monkeypatch.chdir(ROOT)
     before = {path: path.stat().st_mtime_ns for path in [ROOT / "RESULTS.md", *(ROOT / "results").rglob("*")]}
@@ -258,13 +262,9 @@ def test_a_benchmark_is_kept_and_shown(place: Path) -> None:
     assert "greater on the good one in 100% of the pairs (2 good, 2 not)" in page
     file.unlink()
     assert run_results(place) == page
-    for broken in (
-        made_up_benchmark(sets={"mine": {"nuclei": {"ap50": 1.0}}}),
-        made_up_benchmark(sets=[1]),
-        {"sets": {}},
-    ):
+    for sets in ({"mine": {"nuclei": {"ap50": 1.0}}}, {"mine": 3}, [1]):
         with pytest.raises(DataError, match="is not a whole benchmark"):
-            run_results(place, write(place, broken, "benchmark.json"))
+            run_results(place, write(place, made_up_benchmark(sets=sets), "benchmark.json"))
     assert run_results(place) == page
 
 
@@ -289,9 +289,7 @@ def test_seeds_have_a_mean_and_a_range(place: Path) -> None:
 
 def test_the_stages_of_a_model_are_told(place: Path) -> None:
     record = made_up("r1-two-stage", {"dsb_score": 0.4, "mask_map": 0.3})
-    fits = [
-        made_up_record(name, {}, **fit)["fit"] for name, fit in (("a", {}), ("b", {"epochs": 9, "interrupted": True}))
-    ]
+    fits = made_up("a", {})["fit"], made_up("b", {}, epochs=9, interrupted=True)["fit"]
     record |= {"stages": {"detector": {"fit": fits[0]}, "segmenter": {"fit": fits[1]}}, "fit": None}
     length = "partial: detector full (40 epochs), segmenter partial (9 of 40 epochs, interrupted)"
     page = run_results(place, write(place, record))
@@ -323,8 +321,8 @@ def test_configs_queue_and_benchmarks_name_what_exists() -> None:
         words = run["command"].split()
         assert (ROOT / words[words.index("--config") + 1]).is_file()
     for entry in REFERENCES.benchmarks:
-        _, path, *_ = entry["command"].split()
-        assert path == "-m" or (ROOT / path).is_file()
+        _, script, *_ = entry["command"].split()
+        assert script == "-m" or (ROOT / script).is_file()
 
 
 @pytest.mark.parametrize("names", [[], ["r3-unet", "r2-fcn", "r1-two-stage", "r4-unet-adam-1e-4"]])
