@@ -40,6 +40,7 @@ CLASSES: dict[Kind, frozenset[str]] = {
                     *("UPerNet", "Segformer"),
                 )
             ),
+            "karyon.detection.two_stage.TwoStageNetwork",
             "torch.nn.Conv2d",
         ]
     ),

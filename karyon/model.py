@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,17 @@ from karyon.bundle import Card, build_network, build_preprocessing, checked_file
 from karyon.errors import DataError, first_line
 from karyon.inference.blocks import Blocks, Found
 from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
-from karyon.inference.predictor import Predictor, Report
+from karyon.inference.predictor import ImagePredictor, Predictor, Report
 from karyon.inference.views import Diameter, View, choose_view
 from karyon.instances import Instances
 from karyon.model_names import DEFAULT as DEFAULT
 from karyon.model_names import MODELS as MODELS
 from karyon.preprocessing import Background, Pixels, Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+    from karyon.detection.predictor import Finder
 
 BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
 
@@ -62,7 +67,7 @@ class Model:
         device: where it computes, and by what, in words.
     """
 
-    def __init__(self, predictor: Any, preprocessing: Preprocessing, card: Card, device: str) -> None:
+    def __init__(self, predictor: ImagePredictor, preprocessing: Preprocessing, card: Card, device: str) -> None:
         self.predictor, self.preprocessing, self.card, self.device = predictor, preprocessing, card, device
 
     def segment(
@@ -178,16 +183,20 @@ def load_model(
     preprocessing = build_preprocessing(card, folder, trusted)
     place = choose_device(device)
     postprocessing = build(card.model.get("postprocessing"), "postprocessing", folder, trusted)
-    if not card.model.get("representation"):
-        if rotations:
-            raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
-        finder = _detector(folder, card, postprocessing, place, trusted)
-        return _tried(Model(finder, preprocessing, card, place), folder)
-    engine, where = _engine(folder, card, place, precision, trusted)
     # A model that sees every image at one size needs no blocks.
     blocks = None if preprocessing.image_size else Blocks(BLOCK, HALO)
-    predictor = Predictor(engine, postprocessing, rotations, blocks, card.object_diameter)
-    return _tried(Model(predictor, preprocessing, card, where), folder)
+    predictor: ImagePredictor
+    if card.model.get("representation"):
+        engine, place = _engine(folder, card, place, precision, trusted)
+        predictor = Predictor(engine, postprocessing, rotations, blocks, card.object_diameter)
+    elif rotations:
+        raise DataError(f"The model {card.name} does not average over rotations and flips: leave that option out.")
+    else:
+        from karyon.detection.predictor import DetectionPredictor
+
+        finder, device = _finder(folder, card, place, trusted)
+        predictor = DetectionPredictor(finder, postprocessing, device, precision, blocks, card.object_diameter)
+    return _tried(Model(predictor, preprocessing, card, place), folder)
 
 
 def _tried(model: Model, folder: Path) -> Model:
@@ -220,12 +229,14 @@ def _engine(folder: Path, card: Card, place: str, precision: Precision, trusted:
     return TorchEngine(lambda image: representation.maps(network(image)), device, precision), f"{place} (PyTorch)"
 
 
-def _detector(folder: Path, card: Card, postprocessing: Any, place: str, trusted: bool) -> Any:
-    from karyon.detection.predictor import DetectionPredictor, NetworkFinder
+def _finder(folder: Path, card: Card, place: str, trusted: bool) -> "tuple[Finder, torch.device]":
+    """What finds boxes and masks, and the device where it does."""
+    from karyon.detection.predictor import NetworkFinder
+    from karyon.detection.two_stage import TwoStageNetwork
 
     device = torch_device(place)
     network = build_network(card, read_weights(folder, card), folder, trusted).to(device)
-    return DetectionPredictor(NetworkFinder(network), postprocessing, device, card.object_diameter)
+    return network if isinstance(network, TwoStageNetwork) else NetworkFinder(network), device
 
 
 def find_bundle(name: str | Path) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from karyon.instances import Instances
 from karyon.metrics.pixel import CropIoU
@@ -46,10 +46,6 @@ class CropSegmenter(DenseSegmenter):
             metrics=[CropIoU()],
             channels_last=channels_last,
         )
-
-    def probability(self, crops: Tensor) -> Tensor:
-        """The probability, float32 (B, h, w), that a pixel of a crop (B, C, h, w) belongs to its nucleus."""
-        return self.representation.maps(self(crops))[:, 0]
 
 
 @dataclass

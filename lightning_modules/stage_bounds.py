@@ -1,6 +1,6 @@
 """Which of two stages loses the score: the chain, with the truth in place of one stage or of both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -17,7 +17,10 @@ from torchvision.ops import box_iou
 from karyon.batch import Batch, annotation
 from karyon.detection.detections import Detections
 from karyon.detection.targets import true_boxes
+from karyon.detection.two_stage import TwoStageNetwork
 from karyon.errors import DataError
+from karyon.instances import Prediction
+from lightning_modules.base import predictions
 from lightning_modules.tuning import TuningTrainer
 from lightning_modules.two_stage import TwoStage
 
@@ -72,30 +75,43 @@ class BoundingTrainer(TuningTrainer):
 def in_place_of_stages(model: TwoStage, boxes: Origin, masks: Origin) -> Iterator[None]:
     """Puts the truth in place of a model's stages for a while."""
     postprocessing: Any = model.postprocessing
-    # On the instance, before the methods of the class.
-    if boxes == "true":
-        vars(model)["find_boxes"] = true_detections
-        if "nms_threshold" in postprocessing.choices:
-            # None of the true boxes is a double, however closely two nuclei lie.
-            model.postprocessing = replace(postprocessing, nms_threshold=1.0)
-    if masks == "true":
-        vars(model)["find_masks"] = partial(_true_masks, cells=model.crop_size, margin=model.margin)
+    if boxes == "true" and "nms_threshold" in postprocessing.choices:
+        # None of the true boxes is a double, however closely two nuclei lie.
+        model.postprocessing = replace(postprocessing, nms_threshold=1.0)
+
+    def predict_step(batch: Batch) -> list[Prediction]:
+        finder = partial(_find, model.network, batch, boxes, masks)
+        predictor = replace(model.predictor, finder=finder)
+        return predictions(batch, predictor.at_once(batch.image.cpu().numpy(), batch.sizes))
+
+    # On the instance, before the method of the class.
+    vars(model)["predict_step"] = predict_step
     try:
         yield
     finally:
         model.postprocessing = postprocessing
-        for stage in ("find_boxes", "find_masks"):
-            vars(model).pop(stage, None)
+        del vars(model)["predict_step"]
+
+
+def _find(
+    network: TwoStageNetwork, batch: Batch, boxes: Origin, masks: Origin, images: Iterable[Tensor]
+) -> list[Detections]:
+    """What is found in the images of a batch, with the truth in place of a stage."""
+    found = []
+    for number, image in enumerate(images):
+        first = true_detections(batch, number) if boxes == "true" else network.find_boxes(image)
+        framed = replace(first, margin=network.margin)
+        truth = annotation(batch)[number]
+        found.append(
+            true_masks(truth, framed, network.crop_size) if masks == "true" else network.find_masks(image, framed)
+        )
+    return found
 
 
 def true_detections(batch: Batch, number: int) -> Detections:
     """The boxes of the annotated objects of one image of a batch, all of them certain."""
     boxes = true_boxes(annotation(batch)[number]).to(batch.image)
     return Detections(boxes, torch.ones_like(boxes[:, 0]))
-
-
-def _true_masks(batch: Batch, number: int, found: Detections, cells: int, margin: float) -> Detections:
-    return true_masks(annotation(batch)[number], replace(found, margin=margin), cells)
 
 
 def true_masks(labels: Tensor, found: Detections, cells: int) -> Detections:

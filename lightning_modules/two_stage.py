@@ -3,19 +3,17 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-from torchvision.ops import roi_align
-
-from karyon.batch import Batch
-from karyon.detection.detections import Detections
 from karyon.detection.postprocessing import DetectionPostprocessing
+from karyon.detection.predictor import DetectionPredictor
+from karyon.detection.two_stage import TwoStageNetwork
 from karyon.errors import DataError
-from karyon.instances import Prediction
 from lightning_modules.base import BaseModule
 from lightning_modules.crop_segmenter import CropSegmenter
 from lightning_modules.detector import Detector
-from lightning_modules.trained_runs import load_trained
+from lightning_modules.trained_runs import Config, load_trained
+
+Prepared = tuple[int, str, dict[str, Any]]
+"""Channels, and class and arguments of the normalisation."""
 
 
 class TwoStage(BaseModule):
@@ -29,7 +27,6 @@ class TwoStage(BaseModule):
             ``runs/r1-detector`` stands for the best checkpoint of its newest version.
         segmenter_checkpoint: of a `lightning_modules.crop_segmenter.CropSegmenter`, likewise.
         postprocessing: makes a label image of boxes and masks; holds every parameter of inference.
-        crops_per_pass: how many crops the segmenter is given at once, whatever the number of nuclei.
 
     Raises:
         DataError: a checkpoint is missing, damaged or of another model, or the two were trained on images that were
@@ -40,11 +37,7 @@ class TwoStage(BaseModule):
     checkpoint_arguments: ClassVar[tuple[str, ...]] = ("detector_checkpoint", "segmenter_checkpoint")
 
     def __init__(
-        self,
-        detector_checkpoint: Path,
-        segmenter_checkpoint: Path,
-        postprocessing: DetectionPostprocessing,
-        crops_per_pass: int = 256,
+        self, detector_checkpoint: Path, segmenter_checkpoint: Path, postprocessing: DetectionPostprocessing
     ) -> None:
         super().__init__()
         detector, images = load_trained(Path(detector_checkpoint))
@@ -58,25 +51,14 @@ class TwoStage(BaseModule):
         assert isinstance(detector, Detector) and isinstance(segmenter, CropSegmenter)
         # For the record of what is measured.
         self.checkpoints = {"detector": Path(detector_checkpoint), "segmenter": Path(segmenter_checkpoint)}
-        self.detector = detector
-        self.segmenter = segmenter
-        self.postprocessing = postprocessing
-        self.crops_per_pass = crops_per_pass
+        size, margin, self.preparation = settled_stages(
+            Path(detector_checkpoint), images, Path(segmenter_checkpoint), crops
+        )
         try:
-            self.crop_size: int = crops["init_args"]["crop_size"]
-            self.margin: float = crops["init_args"]["margin"]
-            others = _preparation(crops["init_args"]["images"])
-        except KeyError:
-            raise DataError(
-                f"{segmenter_checkpoint} was trained on {crops['class_path']}: train it on "
-                "datamodules.crops.CropDataModule, which says how crops are cut."
-            ) from None
-        self.preparation = _preparation(images)
-        if self.preparation != others:
-            raise DataError(
-                f"{detector_checkpoint} was trained on images prepared by {_shown(self.preparation)}, "
-                f"{segmenter_checkpoint} by {_shown(others)}: train both on the same."
-            )
+            self.network = TwoStageNetwork(detector.network, segmenter.network, size, margin)
+        except ValueError as error:
+            raise DataError(f"{segmenter_checkpoint} cannot be a second stage ({error}): train another.") from None
+        self.postprocessing = postprocessing
 
     def setup(self, stage: str) -> None:
         """Compares the images that are coming with those that both stages were trained on.
@@ -91,49 +73,42 @@ class TwoStage(BaseModule):
                 f"by {_shown(self.preparation)}: set its channels and normalization to that."
             )
 
-    def predict_step(self, batch: Batch) -> list[Prediction]:
-        seen = (batch.image.shape[-2], batch.image.shape[-1])
-        predictions = []
-        for number, (name, size) in enumerate(zip(batch.names, batch.sizes, strict=True)):
-            found = self.find_masks(batch, number, self.find_boxes(batch, number)).cpu().scaled(seen, size)
-            predictions.append(Prediction(name, size, None, self.postprocessing(found, size)))
-        return predictions
-
-    def find_boxes(self, batch: Batch, number: int) -> Detections:
-        """The first stage: boxes in one image of a batch."""
-        (found,) = self.detector.finder([batch.image[number]])
-        return Detections(found.boxes, found.scores)
-
-    def find_masks(self, batch: Batch, number: int, found: Detections) -> Detections:
-        """The second stage: adds the masks, in frames that reach beyond the boxes by the margin."""
-        framed = Detections(found.boxes, found.scores, margin=self.margin)
-        masks = [
-            self.segmenter.probability(cut_crops(batch.image[number], frames, self.crop_size))
-            for frames in framed.frames.split(self.crops_per_pass)
-            if len(frames)
-        ]
-        none = found.boxes.new_zeros(0, self.crop_size, self.crop_size)
-        return Detections(found.boxes, found.scores, torch.cat(masks) if masks else none, self.margin)
+    @property
+    def predictor(self) -> DetectionPredictor:
+        return DetectionPredictor(self.network, self.postprocessing, self.device)
 
 
-def cut_crops(image: Tensor, frames: Tensor, crop_size: int) -> Tensor:
-    """Cuts windows out of an image and brings them to one size, as `datamodules.crops` does to train.
-
-    Windows that grow are interpolated linearly, those that shrink are averaged; beyond the image there are zeros.
+def settled_stages(
+    detector_checkpoint: Path, images: Config, segmenter_checkpoint: Path, crops: Config
+) -> tuple[int, float, Prepared]:
+    """What two runs say of how their stages work together.
 
     Args:
-        image: float (C, H, W).
-        frames: float (N, 4), x0, y0, x1, y1 in px.
-        crop_size: height and width of the crops, px.
+        detector_checkpoint: of the one, for errors.
+        images: the config of the data module that it was trained on.
+        segmenter_checkpoint: of the other, for errors.
+        crops: the config of its data module.
 
     Returns:
-        float (N, C, ``crop_size``, ``crop_size``).
+        side and margin of the crops, and how both prepare images.
+
+    Raises:
+        DataError: the second was not trained on crops, or the two prepare images in different ways.
     """
-    return roi_align(image[None], [frames], crop_size, aligned=True)
-
-
-Prepared = tuple[int, str, dict[str, Any]]
-"""Channels, and class and arguments of the normalisation."""
+    try:
+        size, margin = crops["init_args"]["crop_size"], crops["init_args"]["margin"]
+        others = _preparation(crops["init_args"]["images"])
+    except KeyError:
+        raise DataError(
+            f"{segmenter_checkpoint} was trained on {crops['class_path']}: train it on "
+            "datamodules.crops.CropDataModule, which says how crops are cut."
+        ) from None
+    if (preparation := _preparation(images)) != others:
+        raise DataError(
+            f"{detector_checkpoint} was trained on images prepared by {_shown(preparation)}, "
+            f"{segmenter_checkpoint} by {_shown(others)}: train both on the same."
+        )
+    return size, margin, preparation
 
 
 def _preparation(data: dict[str, Any]) -> Prepared:

@@ -1,6 +1,7 @@
 """The one way from a prepared image to its objects, for models that find boxes first."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from karyon import preprocessing
 from karyon.detection.detections import Detections
 from karyon.detection.postprocessing import DetectionPostprocessing
-from karyon.inference.blocks import Found
-from karyon.inference.engines import Images
-from karyon.inference.predictor import Report
-from karyon.inference.views import AS_IS, Diameter, View, choose_view, size_at
-from karyon.preprocessing import Image, Region
+from karyon.inference.blocks import Blocks, Found
+from karyon.inference.engines import Images, Precision
+from karyon.inference.predictor import ImagePredictor, rescaled
+from karyon.inference.views import areas_at
 
 
 class Finder(Protocol):
@@ -47,19 +46,22 @@ class NetworkFinder:
 
 
 @dataclass
-class DetectionPredictor:
-    """Applies a model that finds boxes; each image as a whole.
+class DetectionPredictor(ImagePredictor):
+    """Applies a model that finds boxes.
 
     Attributes:
         finder: finds boxes and masks.
         postprocessing: makes a label image of them.
         device: where the finder computes.
-        model_diameter: median diameter of the objects that it knows best, px; None where it is not known.
+        precision: bf16 computes in half precision where torch thinks it safe.
+        blocks, model_diameter: see `karyon.inference.predictor.ImagePredictor`.
     """
 
     finder: Finder
     postprocessing: DetectionPostprocessing
     device: torch.device
+    precision: Precision = "fp32"
+    blocks: Blocks | None = None
     model_diameter: float | None = None
 
     @torch.inference_mode()
@@ -69,39 +71,14 @@ class DetectionPredictor:
             images = torch.from_numpy(np.require(images, requirements=("C", "W")))
         given = images.to(self.device)
         seen = (given.shape[-2], given.shape[-1])
-        return [found.cpu().scaled(seen, size) for found, size in zip(self.finder(given), sizes, strict=True)]
+        with torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
+            found = self.finder(given)
+        return [single.cpu().scaled(seen, size) for single, size in zip(found, sizes, strict=True)]
 
-    def predict(
-        self, images: Images, sizes: Sequence[tuple[int, int]], names: Sequence[str], diameter: Diameter = None
+    def at_once(
+        self, images: Images, sizes: Sequence[tuple[int, int]], scale: float = 1.0, probability: bool = True
     ) -> list[Found]:
-        """Finds the objects of prepared images; see `karyon.inference.predictor.Predictor.predict`."""
-        found = self.detect(images, sizes)
-        return [(None, self.postprocessing(single, size)) for single, size in zip(found, sizes, strict=True)]
-
-    def look(
-        self,
-        part: Callable[[Region], Image],
-        size: tuple[int, int],
-        diameter: Diameter = None,
-        polarities: Sequence[bool] = (False,),
-        report: Report | None = None,
-        probability: bool = False,
-    ) -> tuple[View, Found | None]:
-        """Decides how an image is seen; see `karyon.inference.predictor.Predictor.look`."""
-        return choose_view(lambda view: self.find(part, size, view), self.model_diameter, diameter, polarities)
-
-    def find(
-        self,
-        part: Callable[[Region], Image],
-        size: tuple[int, int],
-        view: View = AS_IS,
-        report: Report | None = None,
-        probability: bool = False,
-    ) -> Found:
-        """Finds the objects of one image; see `karyon.inference.predictor.Predictor.find`."""
-        image = part((slice(None), slice(None)))
-        image = 1 - image if view.inverted else image
-        if (seen := size_at(view.scale, *size)) != size:
-            planes = np.ascontiguousarray(image.transpose(1, 2, 0))
-            image = np.ascontiguousarray(preprocessing.resize(planes, seen).transpose(2, 0, 1))
-        return self.predict(image[None], [size], [""])[0]
+        """Finds the objects of prepared images; see `karyon.inference.predictor.ImagePredictor.at_once`."""
+        found = self.detect(rescaled(images, scale), sizes)
+        postprocessing = areas_at(scale, self.postprocessing)
+        return [(None, postprocessing(single, size)) for single, size in zip(found, sizes, strict=True)]

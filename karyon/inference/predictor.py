@@ -1,5 +1,6 @@
 """The one way from a prepared image to its objects, for training, the command line and Python alike."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,25 +24,31 @@ Report = Callable[[float], None]
 """Is told which share of an image has been looked at, below 1."""
 
 
-@dataclass
-class Predictor:
-    """Applies a dense network: polarity, scale, rotations, blocks, engine, post-processing, in this order, each once.
+class ImagePredictor(ABC):
+    """Chooses polarity and scale and goes block by block, whatever finds the objects.
 
     Contrast comes before, in `karyon.preprocessing.Preprocessing`, which training shares.
 
     Attributes:
-        engine: computes maps.
-        postprocessing: finds objects in them.
-        rotations: whether maps are averaged over the eight rotations and flips of the image.
         blocks: how large images are cut; None takes all at once.
         model_diameter: median diameter of the objects that the network knows best, px; None where it is not known.
     """
 
-    engine: Engine
-    postprocessing: Postprocessing
-    rotations: bool = False
-    blocks: Blocks | None = None
-    model_diameter: float | None = None
+    blocks: Blocks | None
+    model_diameter: float | None
+
+    @abstractmethod
+    def at_once(
+        self, images: Images, sizes: Sequence[tuple[int, int]], scale: float = 1.0, probability: bool = True
+    ) -> list[Found]:
+        """Finds the objects of prepared images (B, C, H, W), each as a whole.
+
+        Args:
+            images: as they are; they are resized here.
+            sizes: height and width of each original image, px; objects come back at that size.
+            scale: how many times as large they are seen.
+            probability: whether the foreground's probability is wanted, where there is one.
+        """
 
     def predict(
         self, images: Images, sizes: Sequence[tuple[int, int]], names: Sequence[str], diameter: Diameter = None
@@ -58,7 +65,7 @@ class Predictor:
             DataError: an image was resized, and blocks or a diameter keep the original size.
         """
         if self.blocks is None and diameter is None:
-            return [self.finish(maps, size) for maps, size in zip(self.maps(images), sizes, strict=True)]
+            return self.at_once(images, sizes)
         found = []
         for image, size, name in zip(images, sizes, names, strict=True):
             if image.shape[-2:] != size:
@@ -129,18 +136,41 @@ class Predictor:
             if report:
                 report(block.share)
             region = part(block.region)
-            (maps,) = self.maps((1 - region if view.inverted else region)[None], view.scale)
-            return self.finish(maps, (region.shape[-2], region.shape[-1]), view.scale, probability)
+            size = (region.shape[-2], region.shape[-1])
+            return self.at_once((1 - region if view.inverted else region)[None], [size], view.scale, probability)[0]
 
         blocks = self.blocks.at_scale(view.scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
         return blocks.find(size, find, probability)
 
+
+@dataclass
+class Predictor(ImagePredictor):
+    """Applies a dense network: polarity, scale, blocks, rotations, engine, post-processing, in this order, each once.
+
+    Attributes:
+        engine: computes maps.
+        postprocessing: finds objects in them.
+        rotations: whether maps are averaged over the eight rotations and flips of the image.
+        blocks, model_diameter: see `ImagePredictor`.
+    """
+
+    engine: Engine
+    postprocessing: Postprocessing
+    rotations: bool = False
+    blocks: Blocks | None = None
+    model_diameter: float | None = None
+
+    def at_once(
+        self, images: Images, sizes: Sequence[tuple[int, int]], scale: float = 1.0, probability: bool = True
+    ) -> list[Found]:
+        """Finds the objects of prepared images; see `ImagePredictor.at_once`."""
+        maps = self.maps(images, scale)
+        return [self.finish(single, size, scale, probability) for single, size in zip(maps, sizes, strict=True)]
+
     def maps(self, images: Images, scale: float = 1.0) -> NDArray[np.float32]:
         """Maps (B, K, H, W) of images (B, C, H, W), seen so many times as large, turned and flipped where asked."""
         height, width = images.shape[-2:]
-        seen = size_at(scale, height, width)
-        if seen != (height, width):
-            images = np.stack([_resize(image, seen) for image in images])
+        images = rescaled(images, scale)
         if self.rotations:
             back = self.postprocessing.turn_back
             # Added up one by one: eight maps of a large image at once would be eight times the memory.
@@ -150,7 +180,7 @@ class Predictor:
             maps = total / np.float32(len(VIEWS))
         else:
             maps = self.engine(images)
-        if seen == (height, width):
+        if maps.shape[-2:] == (height, width):
             return maps
         return np.stack([self.postprocessing.resize(single, (height, width)) for single in maps])
 
@@ -170,5 +200,10 @@ def _shifted(part: Callable[[Region], Image], top: int, left: int, region: Regio
     return part((slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)))
 
 
-def _resize(image: Image, size: tuple[int, int]) -> Image:
-    return preprocessing.resize(np.ascontiguousarray(image.transpose(1, 2, 0)), size).transpose(2, 0, 1)
+def rescaled(images: Images, scale: float) -> Images:
+    """Images (B, C, H, W), so many times as large."""
+    height, width = images.shape[-2:]
+    if (size := size_at(scale, height, width)) == (height, width):
+        return images
+    planes = (np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images)
+    return np.stack([preprocessing.resize(image, size).transpose(2, 0, 1) for image in planes])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -11,7 +12,6 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from karyon.batch import Sample
-from karyon.detection.detections import Detections
 from lightning_modules.detector import Detector
 
 
@@ -26,20 +26,28 @@ class Bright(nn.Module):
         return self.gain * (image[:, :1] - 0.5)
 
 
-class Components(Detector):
+class Boxes(nn.Module):
     """The boxes of bright components, all of them certain."""
 
+    roi_heads = SimpleNamespace(has_mask=lambda: False)
+
     def __init__(self) -> None:
-        lightning.LightningModule.__init__(self)
+        super().__init__()
         self.threshold = nn.Parameter(torch.tensor(0.5))
 
-    def finder(self, images: Iterable[Tensor]) -> list[Detections]:
+    def forward(self, images: Iterable[Tensor]) -> list[dict[str, Tensor]]:
         found = []
         for image in images:
             slices = ndimage.find_objects(ndimage.label((image[0] > self.threshold).numpy())[0])
             boxes = torch.tensor([[x.start, y.start, x.stop, y.stop] for y, x in slices]).reshape(-1, 4).float()
-            found.append(Detections(boxes, torch.ones(len(boxes))))
+            found.append({"boxes": boxes, "scores": torch.ones(len(boxes))})
         return found
+
+
+class Components(Detector):
+    def __init__(self) -> None:
+        lightning.LightningModule.__init__(self)
+        self.network = Boxes()
 
 
 def write_runs(folder: Path, crop_size: int, margin: float) -> tuple[Path, Path]:
@@ -51,7 +59,7 @@ def write_runs(folder: Path, crop_size: int, margin: float) -> tuple[Path, Path]
         "class_path": "lightning_modules.crop_segmenter.CropSegmenter",
         "init_args": {"network": network, "loss": loss},
     }
-    weights = {"network.gain": torch.tensor(20.0)}, {"threshold": torch.tensor(0.5)}
+    weights = {"network.gain": torch.tensor(20.0)}, {"network.threshold": torch.tensor(0.5)}
     checkpoints = []
     for name, model, data, state in (
         ("segmenter", segmenter, crops, weights[0]),

@@ -45,7 +45,7 @@ def test_crop_iou_is_the_mean_over_crops_at_their_own_size() -> None:
     (logged,) = make_trainer().validate(model, data, verbose=False)
     ious = []
     for sample in data.val_dataloader().dataset:
-        probability = model.probability(sample.image[None]).detach()
+        probability = model.representation.maps(model(sample.image[None]))[:, 0]
         assert probability.shape == (1, 48, 48)
         at_own_size = torch.from_numpy(model.postprocessing.resize(probability.numpy(), sample.size)[0])
         ious.append(BinaryJaccardIndex()(at_own_size, (sample.truth > 0).int()))

@@ -38,9 +38,7 @@ def test_a_better_stage_is_told_from_a_worse_one(tmp_path: Path) -> None:
     assert score["true", "true"] > score["found", "true"] > score["found", "found"]
     assert bounding.bounds["true", "true"]["ap50"] == 1
     assert bounding.bounds["found", "found"]["objects_found"] == 11
-    assert (
-        model.postprocessing is postprocessing and "find_boxes" not in vars(model) and "find_masks" not in vars(model)
-    )
+    assert model.postprocessing is postprocessing and "predict_step" not in vars(model)
 
 
 def test_true_boxes_are_never_doubles_of_each_other(tmp_path: Path) -> None:

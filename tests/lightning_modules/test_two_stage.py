@@ -9,17 +9,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from datamodules.crops import decode
 from karyon.batch import collate
 from karyon.detection.postprocessing import MaskPostprocessing
+from karyon.detection.two_stage import cut_crops
 from karyon.layouts.protocol import Item
 from karyon.metrics.matching import match_instances
 from karyon.preprocessing import ScaleToUnit, resize
-from lightning_modules.two_stage import TwoStage, cut_crops
+from lightning_modules.two_stage import TwoStage
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> TwoStage:
-    return TwoStage(
-        *write_runs(tmp_path, crop_size=32, margin=0.25), postprocessing=MaskPostprocessing(), crops_per_pass=100
-    )
+    return TwoStage(*write_runs(tmp_path, crop_size=32, margin=0.25), postprocessing=MaskPostprocessing()).eval()
 
 
 def test_objects_are_found_at_the_original_size(model: TwoStage) -> None:
@@ -35,7 +34,8 @@ def test_objects_are_found_at_the_original_size(model: TwoStage) -> None:
     assert same.probability is None
 
 
-def test_many_nuclei_take_little_more_memory_than_the_image(model: TwoStage) -> None:
+def test_many_nuclei_take_little_more_memory_than_the_image(model: TwoStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("karyon.detection.two_stage.PASS", 100 * 32 * 32)
     labels = ellipses(15, 20, 20)
     batch = collate([sample("crowd", labels)])
     largest = 0
