@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 from copy import deepcopy
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +12,7 @@ import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import LightningDataModule
 
-from cli.runs import trained_at
-from cli.tuned_parameters import tuned_config
+from cli.bundle_sources import find_source
 from karyon.aliases import Config
 from karyon.building import build
 from karyon.bundle import (
@@ -30,12 +28,9 @@ from karyon.bundle import (
 from karyon.errors import DataError
 from karyon.inference.onnx_file import write_onnx
 from karyon.model import find_bundle
-from lightning_modules.callbacks.run_record import run_folder
-from lightning_modules.trained_runs import checkpoint_weights, run_config, without_downloads
+from lightning_modules.trained_runs import run_config
 
-PARTS = ("network", "representation", "postprocessing", "channels_last")
 NOT_FOR_LABELS = ("normalization", "augmentations", "download")
-FROM_RECORD = ("command", "commit", "date", "seed", "hardware", "wall_s", "epochs", "parameters")
 
 
 def export_bundle(options: argparse.Namespace) -> None:
@@ -43,30 +38,28 @@ def export_bundle(options: argparse.Namespace) -> None:
     trusted = options.trust == "mine"
     if trusted:
         print("--trust mine: code of your own that the run's config names is imported and run.")
-    state = checkpoint_weights(options.checkpoint)
-    config = run_config(options.checkpoint)
-    folder = options.out or run_folder(options.checkpoint) / "bundle"
-    preprocessing = preprocessing_config(config["data"])
+    source = find_source(options.source)
+    folder = options.out or source.folder / "bundle"
+    preprocessing = preprocessing_config(source.data)
     # Objects of any size lie at a scale that the size of a pixel gives.
-    diameter = None if options.pixel_size else options.diameter or training_diameter(config["data"], trusted)
-    record = evaluations(options.checkpoint)
-    licence = inherited_licence(config)
+    diameter = None if options.pixel_size else options.diameter or training_diameter(source.data, trusted)
+    licence = inherited_licence(*source.runs)
     folder.mkdir(parents=True, exist_ok=True)
     card = Card(
-        name=options.name or config["name"],
+        name=options.name or source.name,
         licence=weights_licence(options.licence, licence),
-        model=model_parts(config["model"], options.checkpoint),
+        model=source.model,
         preprocessing=preprocessing,
         object_diameter=diameter,
-        data={**data_config(config["data"]), **({"licence": licence} if licence else {})},
-        metrics={stage: record[stage]["metrics"] for stage in ("val", "test") if stage in record},
-        training={key: record["fit"][key] for key in FROM_RECORD if key in record.get("fit", {})},
-        weights=write_weights(folder, state, options.format, options.half),
+        data={**data_config(source.data), **({"licence": licence} if licence else {})},
+        metrics=source.metrics,
+        training=source.training,
+        weights=write_weights(folder, source.state, options.format, options.half),
         karyon=karyon_version(),
         doubt_below=options.doubt_below,
         pixel_size=options.pixel_size,
     )
-    network = build_network(card, state, folder, trusted)
+    network = build_network(card, source.state, folder, trusted)
     build_preprocessing(card, folder, trusted)
     build(card.model["postprocessing"], "postprocessing", folder, trusted)
     if entry := card.model.get("representation"):
@@ -76,19 +69,6 @@ def export_bundle(options: argparse.Namespace) -> None:
     write_card(folder, card)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
-
-
-def model_parts(model: Config, checkpoint: Path) -> Config:
-    """The card's entry of a model: its parts, with the parameters tuned for its checkpoint."""
-    parts = {key: value for key, value in model.get("init_args", {}).items() if key in PARTS and value is not None}
-    if "network" not in parts or "postprocessing" not in parts:
-        raise DataError(
-            f"{checkpoint} is of a {model['class_path'].rpartition('.')[2]}, which cannot be a bundle: export dense "
-            "models and detectors."
-        )
-    if tuned := tuned_config(trained_at(checkpoint), parts["postprocessing"]["class_path"]):
-        parts["postprocessing"] = tuned["model"]["init_args"]["postprocessing"]
-    return without_downloads(parts)
 
 
 def preprocessing_config(data: Config) -> Config:
@@ -135,10 +115,10 @@ def weights_licence(asked: str | None, binding: str) -> str:
     return asked or binding or "BSD-3-Clause"
 
 
-def inherited_licence(config: Config) -> str:
-    """The licence of what a run has learned from, be it by way of the weights that it began with."""
-    licences = {data_licence(config["data"])}
-    if start := config.get("start_from"):
+def inherited_licence(*runs: Config) -> str:
+    """The licence of what runs have learned from, be it by way of the weights that they began with."""
+    licences = {data_licence(config["data"]) for config in runs}
+    for start in filter(None, (config.get("start_from") for config in runs)):
         try:
             checkpoint = Path(start).suffix == ".ckpt"
             earlier = inherited_licence(run_config(Path(start))) if checkpoint else _data_licence_of_bundle(start)
@@ -211,25 +191,6 @@ def _of_ours(data: Config) -> bool:
 
 def _lies_in(package: str, path: object) -> bool:
     return str(path).startswith(f"{package}.") and all(part.isidentifier() for part in str(path).split("."))
-
-
-def evaluations(checkpoint: Path) -> Config:
-    """What the records of a run say of its training, and of the validation and test of this checkpoint."""
-    folder = run_folder(checkpoint)
-    found: Config = {}
-    for stage, path in (("fit", folder), ("val", folder / "validate"), ("test", folder / "test")):
-        try:
-            record = json.loads((path / "record.json").read_text()).get(stage)
-        except (OSError, ValueError):
-            continue
-        # A run's folder may have been moved since, or be named from elsewhere.
-        if record and (stage == "fit" or _ends(record["checkpoint"]) == _ends(checkpoint)):
-            found[stage] = record
-    return found
-
-
-def _ends(checkpoint: str | Path) -> tuple[str, ...]:
-    return Path(checkpoint).resolve().parts[-3:]
 
 
 def karyon_version() -> str:

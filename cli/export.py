@@ -24,7 +24,12 @@ def export(args: list[str], prog: str) -> None:
 
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
-    parser.add_argument("checkpoint", metavar="CKPT", type=Path, help="a run's checkpoint, such as best.ckpt")
+    parser.add_argument(
+        "source",
+        metavar="CKPT",
+        type=Path,
+        help="a run's checkpoint, such as best.ckpt; of two stages the config, such as configs/dsb2018/two-stage.yaml",
+    )
     parser.add_argument("--out", type=Path, help="folder of the bundle; RUN/bundle by default")
     parser.add_argument("--name", help="of the model; the run's by default")
     parser.add_argument("--half", action="store_true", help="keep the weights in half precision, half the size")

@@ -158,8 +158,8 @@ def resolve_stage(path: Path, argument: str) -> Path:
         found = of_version if of_version.exists() else find_checkpoint(path.parent, path.name, "best")
     if found is None or not found.is_file():
         raise DataError(
-            f"There is no checkpoint in {path}: train that stage first (python -m cli fit), or name a file with "
-            f"--model.init_args.{argument} FILE."
+            f"There is no checkpoint in {path}: train that stage first (python -m cli fit), or name a file as "
+            f"model.init_args.{argument}."
         )
     return found
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,8 +194,8 @@ def load_model(
     else:
         from karyon.detection.predictor import DetectionPredictor
 
-        finder, device = _finder(folder, card, place, trusted)
-        predictor = DetectionPredictor(finder, postprocessing, device, precision, blocks, card.object_diameter)
+        finder, on = _finder(folder, card, place, trusted)
+        predictor = DetectionPredictor(finder, postprocessing, on, precision, blocks, card.object_diameter)
     return _tried(Model(predictor, preprocessing, card, place), folder)
 
 

@@ -18,6 +18,7 @@ from lightning_modules.callbacks.run_record import run_folder
 Config = dict[str, Any]
 
 # The weights are loaded right after: nothing shall be downloaded to be overwritten.
+CONFIGS = (".yaml", ".yml")
 NO_DOWNLOAD = {"encoder_weights": None, "pretrained": "none"}
 
 
@@ -49,17 +50,17 @@ def load_trained(checkpoint: Path) -> tuple[LightningModule, Config]:
 
 
 def run_config(checkpoint: Path) -> Config:
-    """The entries name, model, data and start_from of the config beside a checkpoint.
+    """The entries name, runs_dir, model, data and start_from of the config beside a checkpoint, or of a config itself.
 
     Raises:
         DataError: it is missing or damaged.
     """
-    path = run_folder(checkpoint) / "config.yaml"
+    path = checkpoint if checkpoint.suffix in CONFIGS else run_folder(checkpoint) / "config.yaml"
     try:
         config = upgrade(yaml.safe_load(path.read_text()))
-        name = config.get("name", path.parents[1].name)
+        name, runs_dir = config.get("name", path.absolute().parents[1].name), Path(config.get("runs_dir", "runs"))
         parts = {"model": config["model"], "data": config["data"]}
-        return {"name": name, **parts, "start_from": config.get("start_from")}
+        return {"name": name, "runs_dir": runs_dir, **parts, "start_from": config.get("start_from")}
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(
             f"{path} is not a readable config of a run: name a checkpoint that lies where fit has put it, such as "

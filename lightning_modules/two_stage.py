@@ -1,5 +1,6 @@
 """Detect, then segment: a trained detector and a trained crop segmenter as one model, which trains nothing itself."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -40,20 +41,17 @@ class TwoStage(BaseModule):
         self, detector_checkpoint: Path, segmenter_checkpoint: Path, postprocessing: DetectionPostprocessing
     ) -> None:
         super().__init__()
-        detector, images = load_trained(Path(detector_checkpoint))
-        segmenter, crops = load_trained(Path(segmenter_checkpoint))
-        for checkpoint, module, expected in (
-            (detector_checkpoint, detector, Detector),
-            (segmenter_checkpoint, segmenter, CropSegmenter),
+        # For the record of what is measured.
+        self.checkpoints = {"detector": Path(detector_checkpoint), "segmenter": Path(segmenter_checkpoint)}
+        checkpoints = list(self.checkpoints.values())
+        (detector, images), (segmenter, crops) = map(load_trained, checkpoints)
+        for checkpoint, module, expected in zip(
+            checkpoints, (detector, segmenter), (Detector, CropSegmenter), strict=True
         ):
             if not isinstance(module, expected):
                 raise DataError(f"{checkpoint} holds a {type(module).__name__}: name one of a {expected.__name__}.")
         assert isinstance(detector, Detector) and isinstance(segmenter, CropSegmenter)
-        # For the record of what is measured.
-        self.checkpoints = {"detector": Path(detector_checkpoint), "segmenter": Path(segmenter_checkpoint)}
-        size, margin, self.preparation = settled_stages(
-            Path(detector_checkpoint), images, Path(segmenter_checkpoint), crops
-        )
+        size, margin, self.preparation = settled_stages(checkpoints, [images, crops])
         try:
             self.network = TwoStageNetwork(detector.network, segmenter.network, size, margin)
         except ValueError as error:
@@ -78,16 +76,12 @@ class TwoStage(BaseModule):
         return DetectionPredictor(self.network, self.postprocessing, self.device)
 
 
-def settled_stages(
-    detector_checkpoint: Path, images: Config, segmenter_checkpoint: Path, crops: Config
-) -> tuple[int, float, Prepared]:
+def settled_stages(checkpoints: Sequence[Path], data: Sequence[Config]) -> tuple[int, float, Prepared]:
     """What two runs say of how their stages work together.
 
     Args:
-        detector_checkpoint: of the one, for errors.
-        images: the config of the data module that it was trained on.
-        segmenter_checkpoint: of the other, for errors.
-        crops: the config of its data module.
+        checkpoints: of detector and segmenter, for errors.
+        data: the configs of the data modules that they were trained on.
 
     Returns:
         side and margin of the crops, and how both prepare images.
@@ -95,18 +89,19 @@ def settled_stages(
     Raises:
         DataError: the second was not trained on crops, or the two prepare images in different ways.
     """
+    images, crops = data
     try:
         size, margin = crops["init_args"]["crop_size"], crops["init_args"]["margin"]
         others = _preparation(crops["init_args"]["images"])
     except KeyError:
         raise DataError(
-            f"{segmenter_checkpoint} was trained on {crops['class_path']}: train it on "
+            f"{checkpoints[1]} was trained on {crops['class_path']}: train it on "
             "datamodules.crops.CropDataModule, which says how crops are cut."
         ) from None
     if (preparation := _preparation(images)) != others:
         raise DataError(
-            f"{detector_checkpoint} was trained on images prepared by {_shown(preparation)}, "
-            f"{segmenter_checkpoint} by {_shown(others)}: train both on the same."
+            f"{checkpoints[0]} was trained on images prepared by {_shown(preparation)}, "
+            f"{checkpoints[1]} by {_shown(others)}: train both on the same."
         )
     return size, margin, preparation
 

@@ -48,13 +48,14 @@ class TwoStageNetwork(nn.Module):
     def find_masks(self, image: Tensor, found: Detections) -> Detections:
         """The second stage: adds the masks, in frames that reach beyond the boxes by the margin."""
         framed = replace(found, margin=self.margin)
+        # Without a box the whole image is one, so that a network of another input or output is noticed on any image.
+        whole = found.boxes.new_tensor([[0, 0, image.shape[-1], image.shape[-2]]])
+        frames = framed.frames if len(found) else whole
         masks = [
-            self.segmenter(cut_crops(image, frames, self.crop_size)).float().sigmoid()[:, 0]
-            for frames in framed.frames.split(max(1, PASS // self.crop_size**2))
-            if len(frames)
+            self.segmenter(cut_crops(image, part, self.crop_size)).float().sigmoid()[:, 0]
+            for part in frames.split(max(1, PASS // self.crop_size**2))
         ]
-        none = found.boxes.new_zeros(0, self.crop_size, self.crop_size)
-        return replace(framed, masks=torch.cat([none, *masks]))
+        return replace(framed, masks=torch.cat(masks)[: len(found)])
 
 
 def cut_crops(image: Tensor, frames: Tensor, crop_size: int) -> Tensor:

@@ -1,10 +1,12 @@
 """Model bundles made in a moment, without training."""
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import torch
 
+from karyon.building import build
 from karyon.bundle import ONNX, Card, build_network, file_entry, write_card, write_weights
 from karyon.inference.onnx_file import write_onnx
 from karyon.losses import SoftDice
@@ -62,6 +64,47 @@ def write_unet_bundle(folder: Path, onnx: bool = False) -> Card:
     network = {"class_path": "karyon.networks.unet.UNet", "init_args": init_args}
     preprocessing = {**CARD.preprocessing, "channels": 3}
     return save(folder, state, onnx=onnx, model={**CARD.model, "network": network}, preprocessing=preprocessing)
+
+
+DETECTOR = {
+    "class_path": "karyon.networks.rcnn.FasterRCNN",
+    "init_args": {
+        "backbone": {
+            "class_path": "karyon.networks.feature_pyramid.ResNetFPN",
+            "init_args": {"depth": 18, "channels": 8},
+        },
+        "proposals": 50,
+        "detections": 20,
+        "box_convolutions": 0,
+    },
+}
+SEGMENTER = {
+    "class_path": "torch.nn.Conv2d",
+    "init_args": {"in_channels": 3, "out_channels": 1, "kernel_size": 3, "padding": 1},
+}
+STAGES = {"detector": DETECTOR, "segmenter": SEGMENTER, "crop_size": 16, "margin": 0.25}
+MASKS = {
+    "class_path": "karyon.detection.postprocessing.MaskPostprocessing",
+    "init_args": {"score_threshold": 0.0, "mask_threshold": 0.3, "min_area": 4},
+}
+
+
+@cache
+def stage_weights() -> dict[str, dict[str, torch.Tensor]]:
+    """Random weights of a detector and of a segmenter."""
+    torch.manual_seed(0)
+    networks = {
+        stage: build(config, "network", Path()) for stage, config in (("detector", DETECTOR), ("segmenter", SEGMENTER))
+    }
+    return {stage: dict(network.state_dict()) for stage, network in networks.items()}
+
+
+def write_two_stage_bundle(folder: Path, **init_args: object) -> Card:
+    """A detector and a segmenter of crops with random weights; arguments of their network may be others."""
+    state = {f"network.{stage}.{k}": value for stage, own in stage_weights().items() for k, value in own.items()}
+    network = {"class_path": "karyon.detection.two_stage.TwoStageNetwork", "init_args": {**STAGES, **init_args}}
+    preprocessing = {**CARD.preprocessing, "channels": 3}
+    return save(folder, state, model={"network": network, "postprocessing": MASKS}, preprocessing=preprocessing)
 
 
 def save(

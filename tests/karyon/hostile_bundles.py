@@ -11,11 +11,12 @@ from typing import Any
 
 import onnx
 import torch
-from bundles import CARD, write_bundle
+from bundles import CARD, DETECTOR, SEGMENTER, STAGES, write_bundle, write_two_stage_bundle
 
 from karyon.bundle import file_entry
 
 UNET, SMP = "karyon.networks.unet.UNet", "segmentation_models_pytorch.Unet"
+STAGED = "karyon.detection.two_stage.TwoStageNetwork"
 RELU = "torch.nn.ReLU"
 CONV = {"in_channels": 1, "out_channels": 1, "kernel_size": 1}
 CODE = "__import__('pathlib').Path('executed').touch()"
@@ -57,6 +58,11 @@ def network(path: Any, **init_args: Any) -> Spoil:
 
 def unet(**init_args: Any) -> Spoil:
     return network(UNET, **init_args)
+
+
+def stages(**init_args: Any) -> Spoil:
+    """Two stages that would be right, but for one thing."""
+    return lambda folder: write_two_stage_bundle(folder, **init_args) and None
 
 
 def normalization(path: Any, **init_args: Any) -> Spoil:
@@ -173,6 +179,17 @@ HOSTILE: dict[str, Spoil] = {
     "normalization is a shell": normalization("os.system", command="touch executed"),
     "normalization is a wide network": normalization(UNET, widths=[HUGE]),
     "normalization beyond percents": normalization("karyon.preprocessing.PercentileNormalize", low=500.0),
+    # Two stages.
+    "detector is a shell": stages(detector=SHELL),
+    "detector is a text of code": stages(detector=CODE),
+    "detector is another network": stages(detector=SEGMENTER),
+    "detector has foreign parts": stages(detector={**DETECTOR, "init_args": {"backbone": SHELL}}),
+    "segmenter is code": stages(segmenter=EXEC),
+    "segmenter is a list": stages(segmenter=[SHELL]),
+    "segmenter is none": stages(segmenter=None),
+    "stages within stages": stages(segmenter={"class_path": STAGED, "init_args": STAGES}),
+    **{f"crops of {side!r} px": stages(crop_size=side) for side in (2**14, HUGE, 0, -1, True, "16", 16.5)},
+    **{f"a margin of {margin!r}": stages(margin=margin) for margin in (float("nan"), 1e5, -0.1, "0", None)},
     # Texts where objects are expected.
     **{f"network as text {k}": model(network=text) for k, text in enumerate(as_texts(SHELL))},
     **{f"activation as text {k}": unet(activation=text) for k, text in enumerate(as_texts(SHELL))},

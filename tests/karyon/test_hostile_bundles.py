@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from bundles import write_bundle
+from bundles import write_bundle, write_two_stage_bundle
 from hostile_bundles import HOSTILE, write_hostile
 
 from karyon import load_model
@@ -62,6 +62,8 @@ def test_the_same_bundle_unspoilt_is_loaded_and_code_would_be_noticed(tmp_path: 
     for onnx in (False, True):
         write_bundle(tmp_path, onnx=onnx)
         assert load_model(tmp_path, device="cpu").card.name == "tiny"
+    write_two_stage_bundle(tmp_path)
+    assert load_model(tmp_path, device="cpu").predictor.finder.crop_size == 16
     watched.append("this test")
     try:
         __import__("os").system("true")

@@ -1,15 +1,19 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from known_stages import ellipses, sample, write_runs
+from known_stages import Boxes, Bright, ellipses, sample, write_runs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from datamodules.crops import decode
 from karyon.batch import collate
 from karyon.detection.postprocessing import MaskPostprocessing
-from karyon.detection.two_stage import cut_crops
+from karyon.detection.predictor import DetectionPredictor
+from karyon.detection.two_stage import TwoStageNetwork, cut_crops
+from karyon.inference.blocks import Blocks
+from karyon.inference.views import View
 from karyon.layouts.protocol import Item
 from karyon.metrics.matching import match_instances
 from karyon.preprocessing import ScaleToUnit, resize
@@ -74,3 +78,20 @@ def test_crops_are_cut_as_they_were_to_train(side: int) -> None:
 def test_beyond_the_image_crops_are_empty() -> None:
     (crop,) = cut_crops(torch.ones(1, 20, 20), torch.tensor([[-10.0, 0.0, 10.0, 20.0]]), 20)
     assert crop[0, :, :9].max() == 0 and crop[0, 1:, 11:].min() == 1
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 0.5])
+def test_blocks_find_what_the_whole_shows_and_see_no_more_than_a_block(scale: float) -> None:
+    seen: list[int] = []
+    network = TwoStageNetwork(Boxes(), Bright(), crop_size=32, margin=0.25)
+    network.register_forward_pre_hook(lambda _, given: seen.extend(max(image.shape[1:]) for image in given[0]))
+    predictor = DetectionPredictor(network, MaskPostprocessing(), torch.device("cpu"))
+    labels = ellipses(9, 12, 30)
+    image = np.repeat((labels > 0)[None], 3, 0).astype(np.float32)
+    whole, parts = (
+        replace(predictor, blocks=blocks).find(lambda region: image[(..., *region)], labels.shape, View(scale=scale))[1]
+        for blocks in (None, Blocks(64, 32))
+    )
+    assert len(whole) == len(parts) == 108
+    assert match_instances(whole.labels, parts.labels).tp[9 if scale == 1 else 6] == 108
+    assert seen[0] == 360 * scale and max(seen[1:]) <= (128 if scale == 1 else 256)
