@@ -61,8 +61,8 @@ def _checkpoint(path: Path) -> Source:
     model = config["model"].get("init_args", {})
     if model.get("network") is None or model.get("postprocessing") is None:
         raise DataError(
-            f"{path} is of a {config['model']['class_path'].rpartition('.')[2]}, which cannot be a bundle: export dense "
-            "models, detectors and, by their config, two stages."
+            f"{path} is of a {config['model']['class_path'].rpartition('.')[2]}, which cannot be a bundle: export "
+            "dense models, detectors and, by their config, two stages."
         )
     return Source(
         config["name"], trained.folder, _card_model(model, trained), state, config["data"], [config], metrics, training
