@@ -192,7 +192,7 @@ def test_another_format_is_written_from_the_label_images(
         assert segment("in", "--formats", "geojson", "run_lengths") == 130
     for formats in (("geojson", "run_lengths"), ("labels", "rois"), ("overlays", "coco"), ("objects",)):
         assert segment("in", "--formats", *formats) == 0
-    assert "Adding overlays, coco to 4 images from their label images." in capsys.readouterr().out
+    assert "Adding overlays, coco to 4 images from label images." in capsys.readouterr().out
     for path in (path for path in Path("all").rglob("*") if path.is_file()):
         assert path.read_bytes() == (Path("segmented") / path.relative_to("all")).read_bytes()
 

@@ -14,8 +14,7 @@ from config_files import COMPOSED, ROOT
 from small_runs import Run, Small
 
 from cli.records import read_run
-from cli.references import read_references
-from results.page import page
+from results.data_page import other_page
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +104,7 @@ def test_bounds_tell_which_stage_loses_the_score(
     # The chain's own record stays.
     assert whole["test"]["metrics"]["test/dsb_score"] == bounds["found boxes, found masks"]["dsb_score"]
     read = read_run(FOLDER / "bound" / "record.json", "chain")
-    shown = page(read_references(ROOT / "results" / "references.yaml"), [read], "figure.png")
+    shown = other_page([read])
     assert all(f"| `chain` | {name} | {metrics['dsb_score']:.4f} | " in shown for name, metrics in bounds.items())
 
 

@@ -186,7 +186,7 @@ def test_too_few_images_and_a_jpeg_of_labels_are_refused(root: Path, refused: Ca
     for path in [*root.glob("images/*"), *root.glob("labels/*")]:
         if path.stem != "0":
             path.unlink()
-    with refused(root, "1 images", "too few", "--data.init_args.val_fraction"):
+    with refused(root, "1 image", "too few", "--data.init_args.val_fraction"):
         module(root).setup("fit")
 
 
