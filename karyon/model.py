@@ -200,11 +200,13 @@ def load_model(
 
 
 def _tried(model: Model, folder: Path) -> Model:
-    """A model that has been applied to a small image.
+    """A model that has been applied to a small image; those of Karyon's own have been, in its tests.
 
     Raises:
         DataError: its parts are none that go together.
     """
+    if folder.parent == MODELS:
+        return model
     try:
         parts = model.preprocessing.parts(str(folder), np.arange(64 * 96, dtype=np.uint16).reshape(64, 96), "dark")
         model.predictor.predict(parts()[None], [(64, 96)], [str(folder)])

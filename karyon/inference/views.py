@@ -62,9 +62,9 @@ def choose_view(
     if diameter != "auto" or model_diameter is None:
         return view, looks[view]
     if len(looks[view][1]) < FEWEST:
-        looks |= {
-            other: find(other) for scale in FURTHER for other in (View(inverted, scale) for inverted in polarities)
-        }
+        # What little was found tells the polarity; where that is nothing, both remain.
+        left = [view.inverted] if len(looks[view][1]) else polarities
+        looks |= {other: find(other) for scale in FURTHER for other in (View(inverted, scale) for inverted in left)}
         view = max(looks, key=lambda view: (len(looks[view][1]) >= FEWEST, view.scale == 1, certainty(looks[view])))
     wanted = replace(view, scale=rescaling(model_diameter, looks[view][1]))
     return wanted, looks.get(wanted)
