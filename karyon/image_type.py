@@ -30,3 +30,15 @@ def image_type(pixels: Pixels) -> str:
 def is_grey(pixels: Pixels) -> bool:
     """Whether an image has one channel, or three equal ones."""
     return pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
+
+
+def is_transmitted(pixels: Pixels) -> bool:
+    """Whether a colour image was taken in light that passes through: next to no pixel of it is black.
+
+    >>> is_transmitted(np.full((8, 8, 3), (150, 90, 160), np.uint8)), is_transmitted(np.zeros((8, 8), np.uint8))
+    (True, False)
+    """
+    if is_grey(pixels):
+        return False
+    value = pixels.max(axis=2)
+    return bool((value < 0.15 * value.max()).mean() < 0.05)

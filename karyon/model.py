@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from karyon.building import build
 from karyon.bundle import Card, build_network, build_preprocessing, checked_file, read_card, read_weights
 from karyon.errors import DataError, first_line
+from karyon.image_type import is_transmitted
 from karyon.inference.blocks import Blocks, Found
 from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
 from karyon.inference.predictor import ImagePredictor, Predictor, Report
@@ -119,6 +120,8 @@ class Model:
             self._check_scale(name)
         both = background == "auto" and self.preprocessing.wants_dark
         polarities = (False, True) if both else (False,)
+        # Light that passes through stained tissue leaves no pixel black, as the background of fluorescence is.
+        usual = True if both and is_transmitted(image) else None
         parts = self.preprocessing.parts(name, image, "dark" if both else background)
         size = (image.shape[0], image.shape[1])
         if self.preprocessing.image_size:
@@ -128,12 +131,12 @@ class Model:
                 seen = 1 - planes if view.inverted else planes
                 return self.predictor.predict(seen[None], [size], [name])[0]
 
-            view, found = choose_view(find, None, None, polarities)
+            view, found = choose_view(find, None, None, polarities, usual)
             found = found or find(view)
         else:
             # Half of the work is a first look, where there is one: most often it is all.
             first, second = _halves(report) if both or diameter == "auto" else (None, report)
-            view, found = self.predictor.look(parts, size, diameter, polarities, first, probability)
+            view, found = self.predictor.look(parts, size, diameter, polarities, first, probability, usual)
             if diameter is None and pixel_size and self.card.pixel_size:
                 view, found = replace(view, scale=pixel_size / self.card.pixel_size), None
             found = found or self.predictor.find(parts, size, view, second, probability)

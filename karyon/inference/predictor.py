@@ -86,6 +86,7 @@ class ImagePredictor(ABC):
         polarities: Sequence[bool] = (False,),
         report: Report | None = None,
         probability: bool = False,
+        usual: bool | None = None,
     ) -> tuple[View, Found | None]:
         """Decides how an image is seen, by a first look at its middle where that is needed.
 
@@ -96,6 +97,7 @@ class ImagePredictor(ABC):
             polarities: whether the image is inverted; both where that is to be decided.
             report: is told how far it is.
             probability: whether the foreground's probability is wanted, too.
+            usual: see `karyon.inference.views.choose_view`.
 
         Returns:
             the view, and the objects where the look has been at the whole image in just that view.
@@ -111,7 +113,7 @@ class ImagePredictor(ABC):
             part_of = report and (lambda share: report(min((before + share) / len(polarities), 1.0)))
             return self.find(middle, seen, view, part_of, probability)
 
-        view, found = choose_view(find, self.model_diameter, diameter, polarities)
+        view, found = choose_view(find, self.model_diameter, diameter, polarities, usual)
         return view, found if seen == size else None
 
     def find(

@@ -238,3 +238,12 @@ def test_engines_that_cannot_be_used_are_one_sentence(tmp_path: Path, refused: A
     with refused("There is no device no-such here"):
         torch_device("no-such")
     assert choose_device("cuda:1") == "cuda:1" and choose_device("auto") in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize(("usual", "inverted"), [(None, False), (True, True), (False, False)])
+def test_where_neither_polarity_shows_anything_what_is_usual_is_taken(usual: bool | None, inverted: bool) -> None:
+    faint = 0.55 * discs(28)
+    view, _ = Predictor(Echo(lambda images: images * (images < 0.6)), FIND).look(
+        lambda region: faint[(0, slice(None), *region)], (96, 96), None, (False, True), usual=usual
+    )
+    assert view == View(inverted=inverted)
