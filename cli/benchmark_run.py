@@ -28,8 +28,8 @@ from karyon.labels import relabel
 from karyon.layouts.all_layouts import find_layout, matching_layouts
 from karyon.layouts.protocol import AnnotatedImage
 from karyon.metrics.error_kinds import error_kinds
-from karyon.metrics.instance import CountError, DSBScore, PanopticQuality, PooledAveragePrecision
-from karyon.metrics.matching import match_instances, ratio
+from karyon.metrics.matching import image_score, match_instances
+from karyon.metrics.segmentation import segmentation_metrics
 from karyon.model import load_model
 from karyon.pictures.overlay import side_by_side
 
@@ -44,12 +44,12 @@ class Method:
     Attributes:
         name: a folder of that name holds what it finds.
         identity: changes where its results would.
-        load: makes the function that segments images of a set, whose true objects have the given median diameter, px.
+        load: makes the function that segments the images of a set.
     """
 
     name: str
     identity: str
-    load: Callable[[float], Segment]
+    load: Callable[[list[AnnotatedImage]], Segment]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -103,12 +103,12 @@ def _method(name: str, device: str) -> Method:
     model = load_model(name, device)
     # Two trainings may have left one name in their cards.
     called = name if "/" not in name else Path(name).resolve().name
-    return Method(called, model.card.weights["sha256"], lambda diameter: model.segment)
+    return Method(called, model.card.weights["sha256"], lambda images: model.segment)
 
 
 def classical() -> Method:
     """The baseline, which is told the true size of a set's objects."""
-    return Method(BASELINE, "1", lambda diameter: Classical(diameter).segment)
+    return Method(BASELINE, "1", lambda images: Classical(_diameter(images)).segment)
 
 
 def _said(report: Any, group: str, method: str, name: str, what: str) -> None:
@@ -134,13 +134,13 @@ class SetRun:
         table = self.folder / "images.csv"
         done = dict(_rows(table))
         segment: Segment | None = None
-        metrics = [DSBScore(), PooledAveragePrecision(), PanopticQuality(), CountError()]
+        metrics = segmentation_metrics("")
         kinds, scored = [], {}
         for image in images:
             path = self.folder / f"{file_stem(image.name)}.tif"
             try:
                 if image.name not in done or not path.exists():
-                    segment = segment or self.method.load(_diameter(images))
+                    segment = segment or self.method.load(images)
                     done[image.name] = self._segment(image, path, segment)
                     _append(table, image.name, *done[image.name])
                     self.tally.done += 1
@@ -152,15 +152,13 @@ class SetRun:
             except DataError as error:
                 report(image.name, self.tally.fail(image.file, str(error)))
                 continue
-            for metric in metrics:
-                metric.update(found, truth, image.name)
+            metrics.update(pred=found, target=truth, name=image.name)
             kinds.append(error_kinds(truth, found))
-            match = match_instances(truth, found)
-            scored[image.name] = float(ratio(match.tp, match.n_true + match.n_pred - match.tp).mean())
+            scored[image.name] = image_score(match_instances(truth, found))
             report(image.name, said)
         if not kinds:
             return {}
-        figures = {key: float(value) for metric in metrics for key, value in metric.compute().items()}
+        figures = {key: float(value) for key, value in metrics.compute().items()}
         seconds = float(np.mean([done[name][0] for name in scored]))
         each = {"confidence": [done[name][1] for name in scored], "scores": list(scored.values())}
         sums = dict(zip(kinds[0]._fields, np.sum(kinds, axis=0).tolist(), strict=True))
@@ -174,7 +172,7 @@ class SetRun:
         spent = time.perf_counter() - start
         write_whole(path, label_tiff(found.labels))
         write_whole(path.with_suffix(".png"), png(side_by_side(pixels, found.labels, truth)))
-        return spent, float(found.scores.mean()) if len(found) else 0.0
+        return spent, found.confidence
 
 
 def _diameter(images: list[AnnotatedImage]) -> float:

@@ -33,7 +33,9 @@ def is_grey(pixels: Pixels) -> bool:
 
 
 def is_transmitted(pixels: Pixels) -> bool:
-    """Whether a colour image was taken in light that passes through: next to no pixel of it is black.
+    """Whether a colour image was taken in light that passes through, as of stained tissue.
+
+    Next to no pixel of it is black, as the background of fluorescence is.
 
     >>> is_transmitted(np.full((8, 8, 3), (150, 90, 160), np.uint8)), is_transmitted(np.zeros((8, 8), np.uint8))
     (True, False)

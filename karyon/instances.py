@@ -27,6 +27,11 @@ class Instances:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def confidence(self) -> float:
+        """The mean score; 0 without objects."""
+        return float(self.scores.mean()) if len(self) else 0.0
+
     @classmethod
     def from_labels(cls, labels: LabelImage, scores: NDArray[np.floating[Any]] | None = None) -> "Instances":
         """Derives the boxes from a label image.

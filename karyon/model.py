@@ -1,6 +1,7 @@
 """A trained model: an image's pixels in, its objects out."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,6 @@ class Model:
             report: is told which share of the image has been looked at, below 1, as often as there is news.
             background: of the image, where it is known. For a model that wants it dark, auto looks both ways and takes
                 the one in which it is surer of what it finds.
-
             pixel_size: of the image, um; brings it to the scale of training where the model's card names one.
             probability: whether the foreground's probability is wanted, too.
 
@@ -120,8 +120,7 @@ class Model:
             self._check_scale(name)
         both = background == "auto" and self.preprocessing.wants_dark
         polarities = (False, True) if both else (False,)
-        # Light that passes through stained tissue leaves no pixel black, as the background of fluorescence is.
-        usual = True if both and is_transmitted(image) else None
+        usual = partial(_usual, image)
         parts = self.preprocessing.parts(name, image, "dark" if both else background)
         size = (image.shape[0], image.shape[1])
         if self.preprocessing.image_size:
@@ -141,7 +140,7 @@ class Model:
                 view, found = replace(view, scale=pixel_size / self.card.pixel_size), None
             found = found or self.predictor.find(parts, size, view, second, probability)
         certain, instances = found
-        doubtful = bool(len(instances)) and float(instances.scores.mean()) < (self.card.doubt_below or 0)
+        doubtful = bool(len(instances)) and instances.confidence < (self.card.doubt_below or 0)
         return Answer(instances, View(view.inverted or parts.inverted, view.scale), certain, doubtful)
 
     @property
@@ -153,6 +152,11 @@ class Model:
             raise DataError(f"{name}: the model {self.card.name} sees every image at one size: leave the diameter out.")
         if self.card.object_diameter is None:
             raise DataError(f"{name}: the card of {self.card.name} names no object size: leave the diameter out.")
+
+
+def _usual(image: Pixels) -> bool | None:
+    """Whether an image is to be inverted, by what it is: stained tissue is; of others nothing is known."""
+    return True if is_transmitted(image) else None
 
 
 def _halves(report: Report | None) -> tuple[Report | None, Report | None]:

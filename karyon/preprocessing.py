@@ -30,7 +30,7 @@ class ScaleToUnit:
     def __call__(self, pixels: Pixels) -> Image:
         if np.issubdtype(pixels.dtype, np.integer):
             return (pixels / np.float32(np.iinfo(pixels.dtype).max)).astype(np.float32)
-        _check_finite(pixels)
+        check_finite(pixels)
         if pixels.min() < 0 or pixels.max() > 1:
             raise DataError(
                 f"float pixels from {pixels.min():g} to {pixels.max():g} are outside [0, 1]: use the normalisation "
@@ -70,7 +70,7 @@ class PercentileNormalize:
         """
         if self.nan_is_background:
             pixels = nan_filled(pixels)
-        _check_finite(pixels)
+        check_finite(pixels)
         # Between truth values lie no percentiles.
         values = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
         low, high = np.percentile(values, [self.low, self.high])
@@ -122,7 +122,8 @@ def _brightness(normalization: Normalization, pixels: Pixels) -> Image:
     return brightness
 
 
-def _check_finite(pixels: Pixels) -> None:
+def check_finite(pixels: Pixels) -> None:
+    """Raises a `DataError` where values are complex, or not finite."""
     if pixels.dtype.kind == "c":
         raise DataError("the pixels are complex numbers: save their absolute values.")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
@@ -183,7 +184,7 @@ class Preprocessing:
         Raises:
             DataError: the pixels cannot be normalised.
         """
-        with _naming(name):
+        with naming(name):
             image = to_channels(self.normalization(pixels), self.channels)
         return resize(image, self.image_size) if self.image_size and self.image_size != image.shape[:2] else image
 
@@ -203,7 +204,7 @@ class Preprocessing:
         Raises:
             DataError: the pixels cannot be normalised.
         """
-        with _naming(name):
+        with naming(name):
             normalization = self.normalization
             if isinstance(normalization, PercentileNormalize):
                 normalization = normalization.fit(pixels, background)
@@ -235,7 +236,8 @@ class Parts:
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
+    """Puts the name of an image before what is said of it."""
     try:
         yield
     except DataError as error:

@@ -7,9 +7,8 @@ from typing import Literal
 
 from karyon.checks.duplicates import duplicate_groups
 from karyon.checks.image_facts import Facts, Objects
-from karyon.commands.console import counted
+from karyon.commands.console import counted, named
 
-NAMED = 3  # files in a sentence; a finding holds all of them
 WHITE = (255, 65535)
 SIXTEEN_BIT = 65535
 EXACT = 2**24  # augmentation warps label images as float32, which tells ids up to here apart
@@ -54,16 +53,6 @@ def finding(
     names = [facts.image if noun == "image" else facts.labels for facts in found]
     sentence = f"{counted(len(found), noun)} {what} ({files or named(names)}): {advice}"
     return [Finding(kind, severity, sentence, tuple(facts.image for facts in found))]
-
-
-def named(names: Sequence[str]) -> str:
-    """The first few of many names.
-
-    >>> named(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def annotated(images: Sequence[Facts]) -> list[tuple[Facts, Objects]]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from karyon.checks.findings import Finding, Severity, named
-from karyon.commands.console import counted
+from karyon.checks.findings import Finding, Severity
+from karyon.commands.console import counted, named
 from karyon.errors import DataError
 from karyon.io.reading import IMAGE_SUFFIXES, Pixels, read_image, read_labels
 from karyon.labels import LabelImage

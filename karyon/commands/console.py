@@ -15,6 +15,7 @@ BY_SIGNAL = 128  # and the signal's number, as shells say it
 INTERRUPTED = BY_SIGNAL + signal.SIGINT
 EVERY = 30  # s, between lines on work that goes on
 DONE_BEFORE = "done before"
+NAMED = 3  # files in a sentence
 NONE = "-"  # in a table
 
 T = TypeVar("T")
@@ -39,6 +40,16 @@ def counted(number: int, noun: str) -> str:
     ('1 image', '2,000 images')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def named(names: Sequence[str], most: int = NAMED) -> str:
+    """The first few of many names.
+
+    >>> named(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def number(value: float | None, metric: str = "") -> str:

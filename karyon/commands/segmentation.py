@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from karyon.commands.batch import resumes
-from karyon.commands.console import DONE_BEFORE, Tally, counted, progress, stoppable, stopped
+from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
 from karyon.commands.shards import WHOLE
@@ -173,11 +173,9 @@ class FileSegmenter:
     def remarks(self) -> None:
         """Says which files were inverted, and which results are to be looked at first."""
         if self.inverted:
-            print(
-                f"Inverted, since their background is bright: {_listed(self.inverted)}. --background dark forbids it."
-            )
+            print(f"Inverted, since their background is bright: {_shown(self.inverted)}. --background dark forbids it.")
         if self.doubtful:
-            print(f"Doubtful, look at them first: {_listed(self.doubtful)}. Their scores are low; see counts.csv.")
+            print(f"Doubtful, look at them first: {_shown(self.doubtful)}. Their scores are low; see counts.csv.")
 
     def _is_done(self, title: str) -> bool:
         return title in self.results.complete and title not in self.finished.left
@@ -187,8 +185,8 @@ class FileSegmenter:
         return pages.pixel_size or (PixelSize(given, given) if given else None)
 
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(printable, names[:SHOWN])) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _shown(names: list[str]) -> str:
+    return named([*map(printable, names)], SHOWN)
 
 
 def _in_pixels(diameter: Any, pixel_size: PixelSize | None, source: str) -> Diameter:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.errors import DataError
 from karyon.image_type import is_grey
 from karyon.instances import Instances
-from karyon.preprocessing import Pixels
+from karyon.preprocessing import Pixels, check_finite, naming
 
 SMALLEST = 0.2  # of the typical diameter: what is smaller is noise
 
@@ -56,8 +55,8 @@ class Classical:
 
 def _density(image: Pixels, name: str) -> NDArray[np.floating]:
     """What is great where nuclei are, (H, W)."""
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise DataError(f"{name}: the image holds values that are not finite: repair or remove it.")
+    with naming(name):
+        check_finite(image)
     if is_grey(image):
         return (image if image.ndim == 2 else image[..., 0]).astype(np.float64)
     from skimage.color import rgb2hed

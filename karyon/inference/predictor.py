@@ -86,7 +86,7 @@ class ImagePredictor(ABC):
         polarities: Sequence[bool] = (False,),
         report: Report | None = None,
         probability: bool = False,
-        usual: bool | None = None,
+        usual: Callable[[], bool | None] = lambda: None,
     ) -> tuple[View, Found | None]:
         """Decides how an image is seen, by a first look at its middle where that is needed.
 

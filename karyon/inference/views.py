@@ -42,7 +42,7 @@ def choose_view(
     model_diameter: float | None,
     diameter: Diameter,
     polarities: Sequence[bool],
-    usual: bool | None = None,
+    usual: Callable[[], bool | None] = lambda: None,
 ) -> tuple[View, Found | None]:
     """Decides how an image is seen, by what is found in it, where that has to be decided.
 
@@ -54,7 +54,7 @@ def choose_view(
         model_diameter: of the objects that the network knows best, px; None where a scale is not asked for.
         diameter: of the image's objects.
         polarities: whether to invert; both where that is to be decided.
-        usual: whether images of this kind are inverted, for where neither way shows anything surely; None if unknown.
+        usual: tells whether images of this kind are inverted, where neither way shows anything surely; None if unknown.
 
     Returns:
         the view, and what was found in it where it was looked at.
@@ -65,8 +65,9 @@ def choose_view(
         return views[0], None
     looks = {view: find(view) for view in views}
     view = max(looks, key=lambda view: certainty(looks[view]))
-    if usual is not None and len(views) > 1 and _mean(looks[view]) < SURE:
-        view = View(usual, scale)
+    # Asked for only then: it looks at every pixel.
+    if len(views) > 1 and looks[view][1].confidence < SURE and (inverted := usual()) is not None:
+        view = View(inverted, scale)
     if diameter != "auto" or model_diameter is None:
         return view, looks[view]
     if len(looks[view][1]) < FEWEST:
@@ -81,10 +82,6 @@ def choose_view(
 def certainty(found: Found) -> float:
     """The sum of the scores of what was found."""
     return float(found[1].scores.sum())
-
-
-def _mean(found: Found) -> float:
-    return certainty(found) / max(len(found[1]), 1)
 
 
 def rescaling(diameter: float, found: Instances) -> float:

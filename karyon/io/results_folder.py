@@ -135,9 +135,9 @@ class ResultFolder:
             source: the image's original pixels, (H, W) or (H, W, 3 RGB), any type.
         """
         self.add(prediction, source, self.formats)
-        scores = prediction.instances.scores
-        confidence = f"{scores.mean():.3f}" if len(scores) else ""
-        self._add("counts", [(prediction.name, len(scores), confidence, prediction.note)])
+        found = prediction.instances
+        confidence = f"{found.confidence:.3f}" if len(found) else ""
+        self._add("counts", [(prediction.name, len(found), confidence, prediction.note)])
         self.complete.add(prediction.name)
 
     def add(self, prediction: Prediction, source: NDArray[Any], formats: Sequence[Format]) -> None:

@@ -244,6 +244,6 @@ def test_engines_that_cannot_be_used_are_one_sentence(tmp_path: Path, refused: A
 def test_where_neither_polarity_shows_anything_what_is_usual_is_taken(usual: bool | None, inverted: bool) -> None:
     faint = 0.55 * discs(28)
     view, _ = Predictor(Echo(lambda images: images * (images < 0.6)), FIND).look(
-        lambda region: faint[(0, slice(None), *region)], (96, 96), None, (False, True), usual=usual
+        lambda region: faint[(0, slice(None), *region)], (96, 96), None, (False, True), usual=lambda: usual
     )
     assert view == View(inverted=inverted)
