@@ -25,10 +25,10 @@ from karyon.bundle import (
     write_card,
     write_weights,
 )
+from karyon.checkpoint import preprocessing_config, run_config
 from karyon.errors import DataError
 from karyon.inference.onnx_file import write_onnx
 from karyon.model import find_bundle
-from lightning_modules.trained_runs import run_config
 
 NOT_FOR_LABELS = ("normalization", "augmentations", "download")
 
@@ -69,21 +69,6 @@ def export_bundle(options: argparse.Namespace) -> None:
     write_card(folder, card)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
     print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
-
-
-def preprocessing_config(data: Config) -> Config:
-    """The card's entry of how images become the network's input."""
-    init_args = data.get("init_args", {})
-    size = init_args.get("image_size")
-    scale: Config = {"class_path": "karyon.preprocessing.ScaleToUnit"}
-    normalization = init_args.get("normalization") or scale
-    if isinstance(normalization, str):
-        normalization = {"class_path": normalization}
-    return {
-        "channels": init_args.get("channels", 3),
-        "image_size": [size, size] if isinstance(size, int) else size,
-        "normalization": normalization,
-    }
 
 
 def data_config(data: Config) -> Config:

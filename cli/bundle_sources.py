@@ -8,14 +8,14 @@ from pathlib import Path
 from jsonargparse import Namespace
 from torch import Tensor
 
+from cli.processes import say
 from cli.runs import Trained, settle_trained, trained_at
-from cli.tuned_parameters import tuned_config
 from karyon.aliases import Config
+from karyon.checkpoint import CONFIGS, check_parts, checkpoint_weights, model_parts, run_config
 from karyon.errors import DataError
-from lightning_modules.trained_runs import CONFIGS, checkpoint_weights, run_config, without_downloads
+from lightning_modules.trained_runs import without_downloads
 from lightning_modules.two_stage import settled_stages
 
-PARTS = ("network", "representation", "postprocessing", "channels_last")
 FROM_RECORD = ("command", "commit", "date", "seed", "hardware", "wall_s", "epochs", "parameters")
 TWO_STAGE = "lightning_modules.two_stage.TwoStage"
 NETWORK = "karyon.detection.two_stage.TwoStageNetwork"
@@ -58,12 +58,7 @@ def find_source(path: Path) -> Source:
 def _checkpoint(path: Path) -> Source:
     state, config, trained = checkpoint_weights(path), run_config(path), trained_at(path)
     metrics, training = _metrics(trained), _training(trained)
-    model = config["model"].get("init_args", {})
-    if model.get("network") is None or model.get("postprocessing") is None:
-        raise DataError(
-            f"{path} is of a {config['model']['class_path'].rpartition('.')[2]}, which cannot be a bundle: export "
-            "dense models, detectors and, by their config, two stages."
-        )
+    model = check_parts(config["model"], path)
     return Source(
         config["name"], trained.folder, _card_model(model, trained), state, config["data"], [config], metrics, training
     )
@@ -101,12 +96,7 @@ def _two_stages(path: Path) -> Source:
 
 def _card_model(model: Config, trained: Trained) -> Config:
     """The card's entry of a model: its parts, with the parameters tuned for its checkpoints."""
-    parts = {key: value for key, value in model.items() if key in PARTS and value is not None}
-    postprocessing = parts["postprocessing"]
-    path = postprocessing if isinstance(postprocessing, str) else postprocessing["class_path"]
-    if tuned := tuned_config(trained, path):
-        parts["postprocessing"] = tuned["model"]["init_args"]["postprocessing"]
-    without: Config = without_downloads(parts)
+    without: Config = without_downloads(model_parts(model, trained.tuned, trained.checkpoints, say, say))
     return without
 
 

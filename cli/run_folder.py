@@ -9,8 +9,8 @@ from filelock import FileLock, Timeout
 from jsonargparse import Namespace
 
 from cli.runs import find_checkpoint, named_version, numbered_versions, unused
+from karyon.checkpoint import run_folder
 from karyon.errors import DataError, cannot_write
-from lightning_modules.callbacks.run_record import run_folder
 
 LOCK = ".lock"
 PATIENCE = 15.0  # s; a process that was killed may live on for a moment in its data loader's workers

@@ -10,8 +10,8 @@ from pkgutil import resolve_name
 
 from jsonargparse import Namespace
 
+from karyon.checkpoint import run_folder, tuned_file
 from karyon.errors import DataError
-from lightning_modules.callbacks.run_record import run_folder
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,7 @@ def resolve_trained(runs_dir: Path, name: str, ckpt_path: str | None, version: s
 
 def trained_at(checkpoint: Path) -> Trained:
     """What a checkpoint of its own says of a model."""
-    return Trained(run_folder(checkpoint), [checkpoint], _tuned_file(checkpoint.parent, f"{checkpoint.stem}."))
-
-
-def _tuned_file(folder: Path, of: str = "") -> Path:
-    """Where tuned parameters are kept: ``<of>parameters.json``, or under the name of before where it is there."""
-    earlier = folder / f"{of}knobs.json"
-    return earlier if earlier.exists() else folder / f"{of}parameters.json"
+    return Trained(run_folder(checkpoint), [checkpoint], tuned_file(checkpoint.parent, f"{checkpoint.stem}."))
 
 
 def settle_trained(config: Namespace) -> Trained:
@@ -131,7 +125,7 @@ def settle_trained(config: Namespace) -> Trained:
     for stage in stages:
         init_args[stage] = resolve_stage(Path(init_args[stage]), stage)
     folder = config.runs_dir / config.name
-    return Trained(folder, [init_args[stage] for stage in stages], _tuned_file(folder))
+    return Trained(folder, [init_args[stage] for stage in stages], tuned_file(folder))
 
 
 def checkpoint_arguments(model: Namespace) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from cli.tracking import log_run, settle_tracking
 from cli.tuned_parameters import store_parameters, stored_parameters, with_config
 from cli.weights import start_from, take_averaged
 from datamodules.prediction import PredictionLoader
+from karyon.checkpoint import checkpoint_weights
 from karyon.errors import DataError
 from karyon.io.whole_files import write_whole
 from lightning_modules.callbacks.epoch_lines import EpochLines
@@ -41,7 +42,7 @@ from lightning_modules.callbacks.sample_pictures import SamplePictures
 from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.stage_bounds import BoundingTrainer
-from lightning_modules.trained_runs import check_fits, checkpoint_weights, without_downloads
+from lightning_modules.trained_runs import check_fits, without_downloads
 
 # Calls inside Lightning 2.6 that newer jsonargparse and torch deprecate; nothing a user of ours can act on.
 # Source: https://github.com/Lightning-AI/pytorch-lightning/issues/21326

@@ -1,8 +1,6 @@
 """The parameters that ``python -m cli tune`` has found, stored beside the checkpoint they were found for."""
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,7 @@ from jsonargparse import Namespace
 
 from cli.processes import say
 from cli.runs import Trained
-from karyon.aliases import upgrade
-from karyon.errors import DataError
+from karyon.checkpoint import digest_of, tuned_config
 from karyon.io.whole_files import write_whole
 from lightning_modules.tuning import Tuned
 
@@ -44,7 +41,7 @@ def store_parameters(trained: Trained, tuned: Tuned, model: Namespace, scores: d
             init_args["metrics"] = metrics
     content = {
         **asdict(tuned),
-        "checkpoint_sha256": _digest(trained.checkpoints),
+        "checkpoint_sha256": digest_of(trained.checkpoints),
         "config": {"model": {"init_args": init_args}},
     }
     path = trained.tuned
@@ -65,36 +62,10 @@ def stored_parameters(trained: Trained, model: Namespace) -> str | None:
     """
     postprocessing = model.init_args.get("postprocessing")
     # A model without one, such as a CropSegmenter, has nothing to tune.
-    config = tuned_config(trained, postprocessing.class_path) if postprocessing else None
+    if not postprocessing:
+        return None
+    config = tuned_config(trained.tuned, trained.checkpoints, postprocessing.class_path, say, say)
     return json.dumps(config) if config else None
-
-
-def tuned_config(trained: Trained, postprocessing: str) -> dict[str, Any] | None:
-    """The config that sets the parameters that were tuned; None where none were, or another postprocessing's.
-
-    Raises:
-        DataError: the file of the parameters is damaged.
-    """
-    path = trained.tuned
-    if not path.exists() or not all(checkpoint.exists() for checkpoint in trained.checkpoints):
-        return None
-    try:
-        content = json.loads(path.read_text())
-        config: dict[str, Any] = upgrade(content["config"])
-        tuned = config["model"]["init_args"]["postprocessing"]["class_path"]
-        digest, parameters = content["checkpoint_sha256"], content.get("parameters") or content["knobs"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path} is not a readable file of tuned parameters: delete it, or run tune again.") from None
-    if digest != _digest(trained.checkpoints):
-        earlier = " or ".join(checkpoint.name for checkpoint in trained.checkpoints)
-        say(f"{path} was tuned for an earlier {earlier} and is left aside: run tune again.")
-        return None
-    if tuned != postprocessing:
-        say(f"{path} was tuned for another postprocessing and is left aside.")
-        return None
-    shown = ", ".join(f"{name} {value:g}" for name, value in parameters.items())
-    say(f"Tuned parameters of {path}: {shown} (options on the command line win).")
-    return config
 
 
 def with_config(args: list[str], config: str) -> list[str]:
@@ -110,11 +81,3 @@ def with_config(args: list[str], config: str) -> list[str]:
         elif arg.startswith("--config="):
             place = position + 1
     return [*args[:place], "--config", config, *args[place:]]
-
-
-def _digest(paths: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()

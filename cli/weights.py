@@ -9,8 +9,9 @@ from torch import nn
 
 from cli.processes import say
 from karyon.bundle import read_card, read_weights
+from karyon.checkpoint import checkpoint_weights
 from karyon.model import find_bundle
-from lightning_modules.trained_runs import checkpoint_weights, load_weights
+from lightning_modules.trained_runs import load_weights
 
 
 def start_from(model: nn.Module, source: Path) -> None:

@@ -119,9 +119,18 @@ def read_card(folder: Path) -> Card:
         if content["version"] > VERSION:
             raise DataError(f"{path} was written by a later Karyon than this one: update Karyon to use it.")
         card = Card(**upgrade_card(content))
+        return checked_card(card, path)
     # What is not a card can fail in as many ways as there are ways not to be one.
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is not a readable card of a model ({first_line(error)}): {AGAIN}.") from None
+
+
+def checked_card(card: Card, path: Path) -> Card:
+    """A card whose entries are of their types.
+
+    Raises:
+        DataError: one is not.
+    """
     for entry, expected in typing.get_type_hints(Card).items():
         if not fits(getattr(card, entry), expected):
             raise DataError(f"{path} has no usable entry {entry}: {AGAIN}.")
@@ -166,11 +175,16 @@ def read_weights(folder: Path, card: Card) -> State:
         # Rust's errors, those of file systems, and what Python says of names and types that are none.
         except Exception:
             raise DataError(f"{path} cannot be read, for it is damaged or of another kind: {AGAIN}.") from None
-    _check_plain(state, path)
+    check_plain(state, path)
     return state
 
 
-def _check_plain(state: Any, path: Path) -> None:
+def check_plain(state: Any, path: Path) -> None:
+    """Looks at what a file holds as a state dict, before a network takes it.
+
+    Raises:
+        DataError: it is not weights alone, or not all of them are finite.
+    """
     import torch
 
     values: list[Any] = list(state.values()) if isinstance(state, dict) else [None]

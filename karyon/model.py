@@ -4,13 +4,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from karyon.arrays import as_plane
 from karyon.building import build
 from karyon.bundle import Card, build_network, build_preprocessing, checked_file, read_card, read_weights
+from karyon.checkpoint import checkpoint_card, checkpoint_weights
 from karyon.errors import DataError, first_line
 from karyon.image_type import is_transmitted
 from karyon.inference.blocks import Blocks, Found
@@ -20,7 +22,7 @@ from karyon.inference.views import Diameter, View, choose_view
 from karyon.instances import Instances
 from karyon.model_names import DEFAULT as DEFAULT
 from karyon.model_names import MODELS as MODELS
-from karyon.preprocessing import Background, Pixels, Preprocessing
+from karyon.preprocessing import Background, Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +76,7 @@ class Model:
 
     def segment(
         self,
-        image: Pixels,
+        image: Any,
         diameter: Diameter = "auto",
         name: str = "image",
         report: Report | None = None,
@@ -85,7 +87,7 @@ class Model:
 
     def answer(
         self,
-        image: Pixels,
+        image: Any,
         diameter: Diameter = "auto",
         name: str = "image",
         report: Report | None = None,
@@ -98,7 +100,7 @@ class Model:
         Large images are taken in overlapping blocks, so that memory is bounded but for the image and its result.
 
         Args:
-            image: (H, W) or (H, W, 3 RGB), any dtype.
+            image: (H, W) or (H, W, 3 RGB), any dtype; an array of any kind, see `karyon.arrays.as_plane`.
             diameter: typical diameter of the image's objects, px; the image is rescaled to the model's size. ``"auto"``
                 finds it in a first look, and rescales where it is far from the model's, from an eighth to three
                 times. None keeps the image's scale.
@@ -112,8 +114,7 @@ class Model:
         Raises:
             DataError: the pixels cannot be used, or the model does not know or not choose its scale.
         """
-        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
-            raise DataError(f"{name}: the shape {image.shape} cannot be used: expected (H, W) or (H, W, 3).")
+        image = np.asarray(as_plane(image, name=name))
         if diameter == "auto" and not self._knows_scales:
             diameter = None
         if diameter is not None:
@@ -176,19 +177,20 @@ def load_model(
     """Loads a model.
 
     Args:
-        name: of a model of Karyon's, or the folder of a bundle.
+        name: of a model of Karyon's, the folder of a bundle, or a run's checkpoint, which lies where fit has put it.
+            A checkpoint names no size of its objects but ``rescale_to``: images keep their scale.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``; auto takes CUDA, then MPS, then the CPU.
         rotations: whether it averages over the eight rotations and flips of each image; eight times the work.
         precision: of the network; bf16 computes by torch.
         trusted: whether code of your own that the bundle names may be imported and run.
 
     Raises:
-        DataError: there is no such bundle or device, or the bundle cannot be used.
+        DataError: there is no such bundle, checkpoint or device, or it cannot be used.
     """
-    folder = find_bundle(name)
-    card = read_card(folder)
-    preprocessing = build_preprocessing(card, folder, trusted)
     place = choose_device(device)
+    folder = find_bundle(name)
+    card = read_card(folder) if folder.is_dir() else checkpoint_card(folder)
+    preprocessing = build_preprocessing(card, folder, trusted)
     postprocessing = build(card.model.get("postprocessing"), "postprocessing", folder, trusted)
     # A model that sees every image at one size needs no blocks.
     blocks = None if preprocessing.image_size else Blocks(BLOCK, HALO)
@@ -233,7 +235,8 @@ def _engine(folder: Path, card: Card, place: str, precision: Precision, trusted:
     if place == "cpu" and precision == "fp32" and card.onnx and find_spec("onnxruntime"):
         return OnnxEngine(checked_file(folder, card.onnx)), "cpu (ONNX Runtime)"
     device = torch_device(place)
-    network = build_network(card, read_weights(folder, card), folder, trusted).to(device)
+    weights = read_weights(folder, card) if folder.is_dir() else checkpoint_weights(folder)
+    network = build_network(card, weights, folder, trusted).to(device)
     representation = build(card.model["representation"], "representation", folder, trusted)
     return TorchEngine(lambda image: representation.maps(network(image)), device, precision), f"{place} (PyTorch)"
 
@@ -244,17 +247,21 @@ def _finder(folder: Path, card: Card, place: str, trusted: bool) -> "tuple[Finde
     from karyon.detection.two_stage import TwoStageNetwork
 
     device = torch_device(place)
-    network = build_network(card, read_weights(folder, card), folder, trusted).to(device)
+    weights = read_weights(folder, card) if folder.is_dir() else checkpoint_weights(folder)
+    network = build_network(card, weights, folder, trusted).to(device)
     return network if isinstance(network, TwoStageNetwork) else NetworkFinder(network), device
 
 
 def find_bundle(name: str | Path) -> Path:
-    """The folder of a bundle: the one given, that of a file in it, or that of a model of Karyon's."""
+    """The folder of a bundle: the one given, that of a file in it, or that of a model of Karyon's; or a checkpoint."""
     path = Path(name)
     for folder in (path, path.parent, MODELS / name):
         if (folder / "card.json").is_file() and (path.exists() or folder == MODELS / name):
             return folder
-    if path.suffix == ".ckpt":
-        raise DataError(f"{path} is not a model bundle: make one of a checkpoint by python -m cli export {path}.")
+    if path.suffix == ".ckpt" and path.is_file():
+        return path
     known = ", ".join(sorted(card.parent.name for card in MODELS.glob("*/card.json"))) or "none"
-    raise DataError(f"There is no model {name}: name the folder of a bundle, or a model of Karyon's ({known}).")
+    raise DataError(
+        f"There is no model {name}: name the folder of a bundle, a run's checkpoint (.ckpt), or a model of Karyon's "
+        f"({known})."
+    )

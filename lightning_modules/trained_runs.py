@@ -4,21 +4,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning import LightningModule
 from lightning.pytorch.cli import LightningArgumentParser
 from torch import Tensor, nn
 
-from karyon.aliases import upgrade
+from karyon.checkpoint import checkpoint_weights, run_config, run_folder
 from karyon.errors import DataError, first_line
-from karyon.io.tensor_files import load_tensors
-from lightning_modules.callbacks.run_record import run_folder
 
 Config = dict[str, Any]
 
 # The weights are loaded right after: nothing shall be downloaded to be overwritten.
-CONFIGS = (".yaml", ".yml")
 NO_DOWNLOAD = {"encoder_weights": None, "pretrained": "none"}
 
 
@@ -49,25 +45,6 @@ def load_trained(checkpoint: Path) -> tuple[LightningModule, Config]:
     return module, config["data"]
 
 
-def run_config(checkpoint: Path) -> Config:
-    """The entries name, runs_dir, model, data and start_from of the config beside a checkpoint, or of a config itself.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    path = checkpoint if checkpoint.suffix in CONFIGS else run_folder(checkpoint) / "config.yaml"
-    try:
-        config = upgrade(yaml.safe_load(path.read_text()))
-        name, runs_dir = config.get("name", path.absolute().parents[1].name), Path(config.get("runs_dir", "runs"))
-        parts = {"model": config["model"], "data": config["data"]}
-        return {"name": name, "runs_dir": runs_dir, **parts, "start_from": config.get("start_from")}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError, RecursionError):
-        raise DataError(
-            f"{path} is not a readable config of a run: name a checkpoint that lies where fit has put it, such as "
-            "runs/NAME/version_0/checkpoints/best.ckpt."
-        ) from None
-
-
 def without_downloads(config: Any) -> Any:
     """A config in which no network starts from others' weights."""
     if isinstance(config, Namespace):
@@ -75,19 +52,6 @@ def without_downloads(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: NO_DOWNLOAD.get(key, without_downloads(value)) for key, value in config.items()}
     return [without_downloads(value) for value in config] if isinstance(config, list) else config
-
-
-def checkpoint_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint; its tensors are read from the file when they are first used.
-
-    Raises:
-        DataError: it is missing or no checkpoint.
-    """
-    content = load_tensors(checkpoint, mapped=True)
-    state = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError(f"{checkpoint} is not a checkpoint: it holds no weights under state_dict.")
-    return state
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

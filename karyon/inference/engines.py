@@ -141,7 +141,7 @@ def torch_device(name: str) -> "torch.device":
         import torch
     except ImportError:
         raise DataError(
-            f'The device {name} needs PyTorch: pip install "karyon[torch]", or take --device cpu.'
+            f'The device {name}, or this model, needs PyTorch: pip install "karyon[torch]"; or take another.'
         ) from None
     try:
         device = torch.device(name)

@@ -17,6 +17,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from karyon.batch import Batch
+from karyon.checkpoint import run_folder
 from karyon.errors import DataError
 from karyon.inference.engines import available_cores
 from karyon.io.whole_files import write_whole
@@ -170,11 +171,6 @@ class RunRecord(Callback):
             path.parent.mkdir(parents=True, exist_ok=True)
             earlier = json.loads(path.read_text()) if path.exists() else {}
             write_whole(path, (json.dumps({**earlier, **record}, indent=1) + "\n").encode())
-
-
-def run_folder(checkpoint: Path) -> Path:
-    """The folder of the run that wrote a checkpoint."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 def commit() -> str:

@@ -1,6 +1,9 @@
 """A bundle says and holds what its checkpoint did, and its ONNX file gives what torch gives."""
 
+import dataclasses
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,10 @@ import torch
 from config_files import ROOT
 from small_runs import Run, Small
 
+import karyon
 from cli.bundle_export import inherited_licence, training_diameter
 from karyon import load_model
-from karyon.bundle import read_card
+from karyon.bundle import read_card, write_card
 from karyon.inference.onnx_file import write_onnx
 from karyon.instances import Instances, median_diameter
 from karyon.losses import SoftDice
@@ -42,6 +46,40 @@ def test_a_card_says_what_its_run_did(exported: Path, tiny_folder: Path) -> None
     labels = [tifffile.imread(path) for path in (tiny_folder / "labels").iterdir()]
     diameters = [median_diameter(Instances.from_labels(image)) for image in labels]
     assert card.object_diameter is not None and min(diameters) <= card.object_diameter <= max(diameters)
+
+
+def test_a_checkpoint_is_the_model_that_export_makes_of_it(
+    exported: Path, tiny_folder: Path, tmp_path: Path, refused: Callable[..., Any]
+) -> None:
+    shutil.copytree(exported / BUNDLE.parent, tmp_path / "run")
+    checkpoint, bundle = tmp_path / "run" / "checkpoints" / "best.ckpt", tmp_path / "run" / "bundle"
+    # By torch, too.
+    write_card(bundle, dataclasses.replace(read_card(bundle), onnx=None))
+    model, other = load_model(checkpoint, device="cpu"), load_model(bundle, device="cpu")
+    assert (model.card.model, model.card.preprocessing) == (other.card.model, other.card.preprocessing)
+    for path in (tiny_folder / "images").iterdir():
+        found, expected = (one.segment(tifffile.imread(path), diameter=None) for one in (model, other))
+        assert (found.labels == expected.labels).all() and (found.scores == expected.scores).all()
+    assert (karyon.segment(tifffile.imread(path), checkpoint, diameter=None) == found.labels).all()
+
+    config = tmp_path / "run" / "config.yaml"
+    text, tuned = config.read_text(), checkpoint.with_name("best.parameters.json")
+    for old, new, problem in (
+        ("karyon.networks.unet.UNet", "os.system", "asks for os.system, which is not one of the classes"),
+        ("DenseSegmenter", "TwoStage\n  init_args: {}\nrest:", "is of a TwoStage, which cannot be a bundle"),
+        ("model:", "no:", "config.yaml is not a readable config of a run"),
+        ("lightning_modules", "\n  - 1", "config.yaml is not a readable config of a run"),
+    ):
+        config.write_text(text.replace(old, new))
+        with refused(problem):
+            load_model(checkpoint, device="cpu")
+    config.write_text(text)
+    tuned.write_text(re.sub('"checkpoint_sha256": "[^"]*"', '"checkpoint_sha256": "other"', tuned.read_text()))
+    with pytest.warns(UserWarning, match="was tuned for an earlier best.ckpt"):
+        assert load_model(checkpoint, device="cpu").card.model != model.card.model
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-99])
+    with refused("best.ckpt is not a readable checkpoint"):
+        load_model(checkpoint)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import yaml
 from config_files import ROOT
 from small_runs import SMALL, Run, Small
 
-from lightning_modules.trained_runs import checkpoint_weights
+from karyon.checkpoint import checkpoint_weights
 
 FIRST = Path("runs/quickstart/version_0/checkpoints/best.ckpt")
 SECOND = Path("runs/second/version_0/checkpoints/last.ckpt")
@@ -57,7 +57,10 @@ def test_nothing_is_downloaded_to_be_overwritten(run: Run, small: Small) -> None
     ("source", "said"),
     [
         ("nuclei", "is of another architecture than the config says"),
-        ("unheard", "There is no model unheard: name the folder of a bundle, or a model of Karyon's ("),
+        (
+            "unheard",
+            "There is no model unheard: name the folder of a bundle, a run's checkpoint (.ckpt), or a model of",
+        ),
         ("none.ckpt", "There is no checkpoint none.ckpt"),
     ],
 )

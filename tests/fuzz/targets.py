@@ -86,8 +86,8 @@ class Bundles:
         from bundles import CARD, write_bundle, write_unet_bundle
 
         from karyon.bundle import file_entry
+        from karyon.checkpoint import checkpoint_weights
         from karyon.model import load_model
-        from lightning_modules.trained_runs import checkpoint_weights
 
         self.names, self.entry, self.load, self.weights = names, file_entry, load_model, checkpoint_weights
         self.home = folder / "bundles"
@@ -224,8 +224,8 @@ def configs(folder: Path) -> Target:
     from cli.__main__ import ALL
     from cli.sweep_study import read_sweep
     from cli.train import KaryonCLI
+    from karyon.checkpoint import run_config
     from karyon.commands.main import run
-    from lightning_modules.trained_runs import run_config
 
     quickstart = (ROOT / "configs" / "quickstart.yaml").read_bytes()
     seeds = {

@@ -13,8 +13,8 @@ import torch
 from echo_model import EchoModel, loader, make_trainer, sample
 from hostile_bundles import Call, bomb
 
+from karyon.checkpoint import checkpoint_weights
 from karyon.errors import DataError
-from lightning_modules.trained_runs import checkpoint_weights
 from lightning_modules.whole_checkpoints import WholeCheckpoints
 
 OLD, NEW = {"epoch": torch.tensor(1)}, {"epoch": torch.tensor(2)}
