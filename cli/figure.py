@@ -1,4 +1,4 @@
-"""``python -m cli figure``: images of several modalities, input beside result, as the figure of R1 has them."""
+"""``python -m cli figure``: images of several modalities in one picture, input beside result."""
 
 import argparse
 from collections.abc import Sequence
@@ -29,9 +29,12 @@ def figure(args: list[str], prog: str) -> None:
     from karyon.io.whole_files import write_whole, writing_to
     from karyon.pictures.overlay import GAP, PAPER
 
-    files = sorted((options.folder / "overlays").glob("*.png"))
+    files = sorted((options.folder / options.of).glob("*.png"))
     if not files:
-        raise DataError(f"There are no overlays in {options.folder}: name the folder that predict or test wrote into.")
+        raise DataError(
+            f"There are no {options.of} in {options.folder}: name the folder that predict or test wrote into (scores "
+            "and jet are of predict --writer.formats)."
+        )
     chosen = _named(files, options.images) if options.images else _distinct(files)[: options.count]
     rows = []
     for picture in map(read_image, chosen):
@@ -74,6 +77,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument(
         "folder", type=Path, help="what predict or test wrote into, such as runs/NAME/version_0/predict"
+    )
+    parser.add_argument(
+        "--of",
+        choices=("overlays", "scores", "jet"),
+        default="overlays",
+        help="outlines, the same with scores, or objects filled in the jet colour map as R1's figure has them",
     )
     parser.add_argument("--count", type=int, default=5, help="number of images, of different modalities first")
     parser.add_argument("--images", nargs="+", help="names of images to take instead")

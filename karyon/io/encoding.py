@@ -60,9 +60,11 @@ def resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
     return {"resolution": (1e4 / pixel_size.x, 1e4 / pixel_size.y), "resolutionunit": "CENTIMETER"}
 
 
-def overlay_png(prediction: Prediction, source: NDArray[Any]) -> bytes:
-    """The input beside the result."""
-    return png(side_by_side(source, prediction.instances.labels))
+def overlay_png(prediction: Prediction, source: NDArray[Any], scores: bool = False, filled: bool = False) -> bytes:
+    """The input beside the result, with the objects' scores or filled in jet where asked."""
+    found = prediction.instances
+    size, written = prediction.pixel_size, found.scores if scores else None
+    return png(side_by_side(source, found.labels, None, size, written, filled))
 
 
 def png(pixels: NDArray[Any]) -> bytes:

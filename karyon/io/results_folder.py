@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +26,8 @@ from karyon.planes import PixelSize
 FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
     "labels": (".tif", lambda prediction, source: label_tiff(prediction.instances.labels, prediction.pixel_size)),
     "overlays": (".png", overlay_png),
+    "scores": (".png", partial(overlay_png, scores=True)),
+    "jet": (".png", partial(overlay_png, filled=True)),
     "rois": (".zip", lambda prediction, source: roi_zip(prediction)),
     "geojson": (".geojson", lambda prediction, source: geojson(prediction)),
     "coco": (".json", lambda prediction, source: coco(prediction)),
@@ -76,7 +79,9 @@ class ResultFolder:
     For each image a file in a subfolder of the format's name:
 
     * ``labels/<name>.tif``, the label image (16 bit; 32 bit above 65,535 objects);
-    * ``overlays/<name>.png``, the input beside the result;
+    * ``overlays/<name>.png``, the input beside the result, as outlines;
+    * ``scores/<name>.png``, the same with each object's score in hundredths;
+    * ``jet/<name>.png``, the input beside the objects filled in the jet colour map, as R1's figure has them;
     * ``rois/<name>.zip``, a set of selections for Fiji's ROI Manager;
     * ``geojson/<name>.geojson``, detections for QuPath;
     * ``coco/<name>.json``, annotations in COCO's form; those of all images together in ``coco.json`` at the end;

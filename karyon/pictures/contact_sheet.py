@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karyon.labels import relabel
-from karyon.pictures.overlay import GAP, INK, PAPER, Picture, count_objects, display_image, paint_instances
+from karyon.pictures.jet import Picture, paint_instances
+from karyon.pictures.overlay import GAP, INK, PAPER, count_objects, display_image
 
 COLUMNS = 6
 PANEL, LINE = 180, 17  # px; side of a picture, height of a line of text

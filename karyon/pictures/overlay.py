@@ -1,54 +1,23 @@
-"""Pictures of label images for people: instances in colour, beside the image they belong to."""
+"""Pictures of label images for people: outlines on the image they belong to, beside the image alone."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.labels import LabelImage
+from karyon.labels import LabelImage, object_boxes
+from karyon.pictures.jet import Picture, paint_instances
+from karyon.pictures.outlines import colour_neighbours, outline
+from karyon.planes import PixelSize
 
-Picture = NDArray[np.uint8]
-"""(H, W, 3) RGB."""
-
-# Matplotlib's jet, whose import would take longer than a picture, without its ends, which are nearly black.
-RED = ((0, 0.35, 0.66, 0.89, 1), (0, 0, 1, 1, 0.5))
-GREEN = ((0, 0.125, 0.375, 0.64, 0.91, 1), (0, 0, 1, 1, 0, 0))
-BLUE = ((0, 0.11, 0.34, 0.65, 1), (0.5, 1, 1, 0, 0))
-STEPS = np.floor(np.linspace(0.12, 0.92, 256) * 256) / 255
-JET = (np.stack([np.interp(STEPS, *channel) for channel in (RED, GREEN, BLUE)], axis=1) * 255).astype(np.uint8)
-GOLDEN_RATIO = (1 + 5**0.5) / 2
 SMALL, LARGE = 512, 2048  # px; panels are enlarged up to the one and shrunk down to the other
 GAP, CAPTION = 6, 24  # px
-PAPER, INK, OUTLINE = (32, 32, 32), (225, 225, 225), (255, 255, 255)
-UNKNOWN = (96, 96, 96)
-
-
-def colour_instances(labels: LabelImage) -> Picture:
-    """Paints each instance in a colour of its own from the jet colour map, on black.
-
-    Successive ids lie a golden section of the colour map apart, so that the first k ids are spread evenly over it
-    whatever k is.
-
-    Args:
-        labels: integers (H, W), 0 is background, -1 not annotated, which is grey.
-
-    Returns:
-        uint8 (H, W, 3) RGB; the colour of an id is the same in every image.
-
-    Source: the figure of Shihavuddin et al. 2018
-
-    >>> colour_instances(np.array([[0, 1, 2, -1]]))
-    array([[[  0,   0,   0],
-            [218, 255,  28],
-            [  0, 184, 255],
-            [ 96,  96,  96]]], dtype=uint8)
-    """
-    ids = np.arange(1, int(labels.max()) + 1)
-    colours = np.zeros((len(ids) + 2, 3), np.uint8)
-    colours[1:-1] = JET[(ids * GOLDEN_RATIO % 1 * len(JET)).astype(int)]
-    colours[-1] = UNKNOWN
-    return colours[labels]
+LARGE_OBJECT = 300  # px; the outline of a smaller one is a thin line, that its pixels may be seen
+PAPER, INK, SHADOW = (32, 32, 32), (225, 225, 225), (0, 0, 0)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def display_image(source: NDArray[Any]) -> Picture:
@@ -80,39 +49,93 @@ def display_image(source: NDArray[Any]) -> Picture:
     return picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=2)
 
 
-def side_by_side(source: NDArray[Any], pred_labels: LabelImage, truth_labels: LabelImage | None = None) -> Picture:
+def side_by_side(
+    source: NDArray[Any],
+    pred_labels: LabelImage,
+    truth_labels: LabelImage | None = None,
+    pixel_size: PixelSize | None = None,
+    scores: Sequence[float] | NDArray[np.float32] | None = None,
+    filled: bool = False,
+) -> Picture:
     """Lays out input, truth (where there is one) and result from left to right, each with a caption above.
 
-    Captions count the objects. Where objects touch, a black line parts them. The truth's outlines are drawn in white
-    over the result. Small images are enlarged to at least 512 px, by a whole number, so that single pixels can be seen;
-    large ones are shrunk to at most 2,048 px.
+    Truth and result are outlines on the input, neighbours in different colours that colour-blind people tell apart.
+    Captions count the objects. Small images are enlarged to at least 512 px, by a whole number, so that single pixels
+    can be seen; large ones are shrunk to at most 2,048 px.
 
     Args:
         source: original pixels, (H, W) or (H, W, 3 RGB), any type.
         pred_labels: integers (H, W), 0 is background.
-        truth_labels: the same for the annotation.
+        truth_labels: the same for the annotation, -1 where there is none.
+        pixel_size: where it is known, a scale bar stands above the input.
+        scores: of the predicted objects, to be written beside them.
+        filled: whether truth and result are filled in the jet colour map, on black, as in the figure of Shihavuddin et
+            al. 2018; see `karyon.pictures.jet`.
 
     Returns:
         uint8 (H', W', 3) RGB.
     """
-    panels = [_captioned(_scale_picture(source), "input")]
-    result = _scale_labels(pred_labels)
-    picture = paint_instances(result)
-    if truth_labels is not None:
-        truth = _scale_labels(truth_labels)
-        panels.append(_captioned(paint_instances(truth), f"truth: {count_objects(truth_labels)}"))
-        picture[_rim(truth)] = OUTLINE
-    panels.append(_captioned(picture, f"result: {count_objects(pred_labels)}"))
+    picture = _scale_picture(source)
+    panels = [_captioned(picture, "input")]
+    for name, labels in (("truth", truth_labels), ("result", pred_labels)):
+        if labels is not None:
+            panel = _filled(labels) if filled else _outlined(picture, labels)
+            panels.append(_captioned(panel, f"{name}: {count_objects(labels)}"))
+    if scores is not None:
+        _write_scores(panels[-1][CAPTION:], pred_labels, scores)
+    if pixel_size:
+        up, down = _scale(*source.shape[:2])
+        _draw_scale_bar(panels[0][:CAPTION], pixel_size.x * down / up)
     gap = np.full((len(panels[0]), GAP, 3), PAPER, np.uint8)
     return np.concatenate([part for panel in panels for part in (gap, panel)][1:], axis=1)
 
 
-def _rim(labels: LabelImage) -> NDArray[np.bool_]:
-    """The pixels of objects that have a pixel above, below or beside them that is not the object's."""
-    framed = np.pad(labels, 1, mode="edge")
-    neighbours = (framed[:-2, 1:-1], framed[2:, 1:-1], framed[1:-1, :-2], framed[1:-1, 2:])
-    differs = np.logical_or.reduce([neighbour != labels for neighbour in neighbours])
-    return differs & (labels > 0)
+def _outlined(picture: Picture, labels: LabelImage) -> Picture:
+    up, down = _scale(*labels.shape)
+    # Of the small image, whose neighbours are those of the enlarged one.
+    colours = colour_neighbours(labels[::down, ::down])
+    areas = np.bincount(np.maximum(labels, 0).ravel())[1:] * (up / down) ** 2
+    large = areas.any() and np.median(areas[areas > 0]) > LARGE_OBJECT
+    return outline(picture, _scale_labels(labels), colours, width=2 if large else 1)
+
+
+def _filled(labels: LabelImage) -> Picture:
+    return paint_instances(_scale_labels(labels))
+
+
+def _write_scores(picture: Picture, labels: LabelImage, scores: Sequence[float] | NDArray[np.float32]) -> None:
+    """Writes each object's score, in hundredths, into its middle."""
+    up, down = _scale(*labels.shape)
+    for (left, top, right, bottom), score in zip(object_boxes(labels).tolist(), scores, strict=True):
+        text = f"{100 * score:.0f}"
+        place = round((left + right) / 2 * up / down) - 4 * len(text), round((top + bottom) / 2 * up / down) + 4
+        for colour, thickness in ((SHADOW, 3), (INK, 1)):
+            cv2.putText(picture, text, place, FONT, 0.4, colour, thickness, cv2.LINE_AA)
+
+
+def _draw_scale_bar(strip: Picture, pixel: float) -> None:
+    """Draws a bar of a round length, at most a third of the strip, to its right end.
+
+    Args:
+        strip: that it is drawn on.
+        pixel: width of a pixel that is shown, um.
+    """
+    length = round_length(strip.shape[1] / 3 * pixel)
+    right, side = strip.shape[1] - 4, round(length / pixel)
+    cv2.rectangle(strip, (right - side + 1, CAPTION - 12), (right, CAPTION - 9), INK, -1)
+    text = f"{length:g} um"
+    (width, _), _ = cv2.getTextSize(text, FONT, 0.5, 1)
+    cv2.putText(strip, text, (right - side - width - 6, CAPTION - 7), FONT, 0.5, INK, 1, cv2.LINE_AA)
+
+
+def round_length(most: float) -> float:
+    """The longest length of 1, 2 or 5 times a power of ten that is not above a given one.
+
+    >>> round_length(73), round_length(0.3), round_length(10)
+    (50.0, 0.2, 10.0)
+    """
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(float(f"{step * power:.1g}") for step in (1, 2, 5) if step * power <= most)
 
 
 def _scale(height: int, width: int) -> tuple[int, int]:
@@ -136,25 +159,6 @@ def _scale_labels(labels: LabelImage) -> LabelImage:
     return labels[::down, ::down].repeat(up, axis=0).repeat(up, axis=1)
 
 
-def touching(labels: LabelImage) -> NDArray[np.bool_]:
-    """Where an object begins beside or below another one, bool (H, W): a line of one px that parts the two.
-
-    >>> touching(np.array([[1, 1, 2, 0, 3]]))
-    array([[False, False,  True, False, False]])
-    """
-    line = np.zeros(labels.shape, bool)
-    for here, there, part in ((labels[1:], labels[:-1], line[1:]), (labels[:, 1:], labels[:, :-1], line[:, 1:])):
-        part |= (here != there) & (here > 0) & (there > 0)
-    return line
-
-
-def paint_instances(labels: LabelImage) -> Picture:
-    """Paints each instance in a colour of its own, with a black line where two touch; see `colour_instances`."""
-    picture = colour_instances(labels)
-    picture[touching(labels)] = 0
-    return picture
-
-
 def count_objects(labels: LabelImage) -> str:
     """Says how many objects a label image (H, W) of low ids holds.
 
@@ -167,5 +171,5 @@ def count_objects(labels: LabelImage) -> str:
 
 def _captioned(picture: Picture, text: str) -> Picture:
     strip = np.full((CAPTION, picture.shape[1], 3), PAPER, np.uint8)
-    cv2.putText(strip, text, (4, CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.5, INK, 1, cv2.LINE_AA)
+    cv2.putText(strip, text, (4, CAPTION - 7), FONT, 0.5, INK, 1, cv2.LINE_AA)
     return np.concatenate([strip, picture])

@@ -16,7 +16,8 @@ from karyon.io.results_folder import file_stem
 from karyon.io.whole_files import write_whole, writing_to
 from karyon.labels import LabelImage
 from karyon.metrics.matching import find_overlaps
-from karyon.pictures.overlay import display_image, side_by_side, touching
+from karyon.pictures.jet import touching
+from karyon.pictures.overlay import display_image, side_by_side
 
 LARGEST = 1024  # px; of larger images W&B gets every second, third ... pixel
 

@@ -68,7 +68,7 @@ def test_a_checkpoint_is_the_model_that_export_makes_of_it(
         ("karyon.networks.unet.UNet", "os.system", "asks for os.system, which is not one of the classes"),
         ("DenseSegmenter", "TwoStage\n  init_args: {}\nrest:", "is of a TwoStage, which cannot be a bundle"),
         ("model:", "no:", "config.yaml is not a readable config of a run"),
-        ("lightning_modules", "\n  - 1", "config.yaml is not a readable config of a run"),
+        ("\ndata:\n", "\ndata: [1]\nrest:\n", "config.yaml is not a readable config of a run"),
     ):
         config.write_text(text.replace(old, new))
         with refused(problem):

@@ -61,6 +61,7 @@ def test_what_is_missing_is_one_sentence(
 ) -> None:
     for args, sentence in [
         ([tmp_path], "There are no overlays in"),
+        ([predictions, "--of", "jet"], "There are no jet in"),
         ([predictions, "--images", "nobody"], "has no overlay of nobody"),
     ]:
         assert run("figure", *args) == 2

@@ -3,7 +3,8 @@
 import numpy as np
 
 from karyon.pictures.contact_sheet import COLUMNS, LINE, PANEL, WARNING, Cell, contact_sheet
-from karyon.pictures.overlay import GAP, INK, PAPER, colour_instances
+from karyon.pictures.jet import colour_instances
+from karyon.pictures.overlay import GAP, INK, PAPER
 
 WIDTH, HEIGHT = 2 * PANEL + 3 * GAP, PANEL + 2 * LINE + 2 * GAP
 

@@ -189,7 +189,7 @@ def rows(path):
         return list(csv.reader(file))[1:]
 
 
-FORMATS = ("labels", "overlays", "rois", "geojson", "coco", "objects", "run_lengths")
+FORMATS = ("labels", "overlays", "scores", "jet", "rois", "geojson", "coco", "objects", "run_lengths")
 SOURCE = np.zeros((3, 3), np.uint8)
 
 
@@ -205,6 +205,7 @@ def test_a_folder_holds_each_format_and_coco_of_the_whole_set(tmp_path):
         *("labels/a/1.png.tif", "overlays/a/1.png.png", "rois/a/1.png.zip", "geojson/a/1.png.geojson"),
         *("coco/a/1.png.json", "labels/b.tif", "overlays/b.png", "rois/b.zip", "geojson/b.geojson", "coco/b.json"),
         *("coco.json", "objects.csv", "run_lengths.csv", "counts.csv"),
+        *(f"{kind}/{name}.png" for kind in ("scores", "jet") for name in ("a/1.png", "b")),
     }
     joined = read_coco(tmp_path / "coco.json")
     assert [image["file_name"] for image in joined.dataset["images"]] == ["a/1.png", "b"]
