@@ -40,6 +40,10 @@ def main() -> int:
 
 def train() -> int:
     """Runs one of LightningCLI's commands."""
+    from karyon.inference.engines import allow_fallback
+
+    # Before PyTorch is imported.
+    allow_fallback()
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from cli.config_errors import fitting_parts

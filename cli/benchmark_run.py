@@ -21,8 +21,8 @@ from karyon.errors import DataError
 from karyon.inference.classical import Classical
 from karyon.instances import Instances, median_diameter
 from karyon.io.encoding import label_tiff, png
+from karyon.io.file_names import file_stem
 from karyon.io.reading import read_labels
-from karyon.io.results_folder import file_stem
 from karyon.io.whole_files import write_whole, writing_to
 from karyon.labels import relabel
 from karyon.layouts.all_layouts import find_layout, matching_layouts

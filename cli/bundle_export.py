@@ -18,14 +18,16 @@ from karyon.building import build
 from karyon.bundle import (
     ONNX,
     Card,
+    State,
     build_network,
     build_preprocessing,
     file_entry,
     read_card,
+    read_weights,
     write_card,
     write_weights,
 )
-from karyon.checkpoint import preprocessing_config, run_config
+from karyon.checkpoint import CONFIGS, preprocessing_config, run_config
 from karyon.errors import DataError
 from karyon.inference.onnx_file import write_onnx
 from karyon.model import find_bundle
@@ -38,6 +40,22 @@ def export_bundle(options: argparse.Namespace) -> None:
     trusted = options.trust == "mine"
     if trusted:
         print("--trust mine: code of your own that the run's config names is imported and run.")
+    run = options.source.suffix in (".ckpt", *CONFIGS)
+    folder, card, state = _of_run(options, trusted) if run else _of_bundle(options)
+    network = build_network(card, state, folder, trusted)
+    build_preprocessing(card, folder, trusted)
+    build(card.model["postprocessing"], "postprocessing", folder, trusted)
+    if entry := card.model.get("representation"):
+        representation = build(entry, "representation", folder, trusted)
+        write_onnx(network, representation, folder / ONNX, card.preprocessing["channels"])
+        card = replace(card, onnx=file_entry(folder / ONNX))
+    write_card(folder, card)
+    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+    print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
+
+
+def _of_run(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card, State]:
+    """Folder, card and weights of what a run has trained."""
     source = find_source(options.source)
     folder = options.out or source.folder / "bundle"
     preprocessing = preprocessing_config(source.data)
@@ -59,16 +77,24 @@ def export_bundle(options: argparse.Namespace) -> None:
         doubt_below=options.doubt_below,
         pixel_size=options.pixel_size,
     )
-    network = build_network(card, source.state, folder, trusted)
-    build_preprocessing(card, folder, trusted)
-    build(card.model["postprocessing"], "postprocessing", folder, trusted)
-    if entry := card.model.get("representation"):
-        representation = build(entry, "representation", folder, trusted)
-        write_onnx(network, representation, folder / ONNX, preprocessing["channels"])
-        card = replace(card, onnx=file_entry(folder / ONNX))
-    write_card(folder, card)
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
-    print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
+    return folder, card, source.state
+
+
+def _of_bundle(options: argparse.Namespace) -> tuple[Path, Card, State]:
+    """Folder, card and weights of a bundle, or of a model of Karyon's, with the options in place of its own."""
+    source = find_bundle(options.source)
+    card = read_card(source)
+    folder = options.out or Path(card.name)
+    if folder.resolve() == source.resolve():
+        raise DataError(f"{folder} is the bundle itself: choose another folder with --out.")
+    state = read_weights(source, card)
+    licence = weights_licence(options.licence, card.licence)
+    half = options.half or card.weights.get("precision") == "float16"
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = {key: value for key in ("doubt_below", "pixel_size") if (value := getattr(options, key))}
+    changed |= {"object_diameter": options.diameter} if options.diameter else {}
+    weights = write_weights(folder, state, options.format, half)
+    return folder, replace(card, name=options.name or card.name, licence=licence, weights=weights, **changed), state
 
 
 def data_config(data: Config) -> Config:

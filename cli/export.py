@@ -1,4 +1,4 @@
-"""Make a model bundle of a checkpoint, to keep, to share, and to segment images with."""
+"""Make a model bundle, with a file for ONNX Runtime, to keep, to share, and to segment images with."""
 
 import argparse
 from pathlib import Path
@@ -26,11 +26,14 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument(
         "source",
-        metavar="CKPT",
+        metavar="SOURCE",
         type=Path,
-        help="a run's checkpoint, such as best.ckpt; of two stages the config, such as configs/dsb2018/two-stage.yaml",
+        help="a run's checkpoint, such as best.ckpt; of two stages the config, such as configs/dsb2018/two-stage.yaml; "
+        "a model of Karyon's, such as nuclei, or a bundle",
     )
-    parser.add_argument("--out", type=Path, help="folder of the bundle; RUN/bundle by default")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the bundle; RUN/bundle by default, of a model of Karyon's its name"
+    )
     parser.add_argument("--name", help="of the model; the run's by default")
     parser.add_argument("--half", action="store_true", help="keep the weights in half precision, half the size")
     parser.add_argument("--format", choices=WEIGHTS, default="safetensors", help="of the weights")

@@ -23,7 +23,7 @@ from cli.references import References
 from cli.report import TYPE_METRICS, ReportedRun, by_type, costs, measured, overview
 from karyon.commands.console import NONE, counted, number
 from karyon.errors import DataError
-from karyon.io.results_folder import file_stem
+from karyon.io.file_names import file_stem
 
 Runs = Sequence[ReportedRun]
 
@@ -34,6 +34,7 @@ COLOURS = ("#c8374d", "#2a6f97", "#a86a10", "#2f8f6b", "#7a5ba6", "#8a5a44")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
 WIDTH = 9.6  # inches, of a figure
+LARGER = 15  # pt, of the type of the first one
 PICTURE_WIDTH = 1280  # px
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "train/loss_step": ("training, each step", {"linewidth": 0.6, "alpha": 0.4}),
@@ -214,13 +215,15 @@ def monitored(runs: Runs) -> str:
 
 
 def _bars(entries: Sequence[tuple[str, float | None, str]], title: str) -> str:
-    """Label, value and colour of bars, the greatest first."""
+    """Label, value and colour of bars, the greatest first, in larger type than the figures below it."""
     ranked = sorted(((label, v, colour) for label, v, colour in entries if v is not None), key=lambda bar: bar[1])
-    figure, (axes,) = _panels(1, 1, 0.32 * len(ranked) + 0.4)
+    figure, (axes,) = _panels(1, 1, 0.42 * len(ranked) + 0.5)
     labels, values, colours = zip(*ranked, strict=True)
-    axes.bar_label(axes.barh(range(len(ranked)), values, 0.65, color=colours), fmt="%.3f", padding=4)
+    axes.bar_label(axes.barh(range(len(ranked)), values, 0.65, color=colours), fmt="%.3f", padding=4, fontsize=LARGER)
     axes.set_yticks(range(len(ranked)), labels)
-    axes.set(xlabel=title, xlim=(0, 1.12 * max(values)), ylim=(-0.6, len(ranked) - 0.4))
+    axes.tick_params(labelsize=LARGER)
+    axes.set_xlabel(title, fontsize=LARGER)
+    axes.set(xlim=(0, 1.12 * max(values)), ylim=(-0.6, len(ranked) - 0.4))
     axes.grid(axis="y", visible=False)
     return _svg(figure)
 

@@ -50,7 +50,9 @@ def labels_like(image: Any, labels: Any) -> Any:
         return labels
     y, x = (next(dim for dim in image.dims if str(dim).lower() == axis) for axis in "yx")
     plane = image.isel({dim: 0 for dim in image.dims if dim not in (y, x)}, drop=True)
-    return plane.transpose(y, x).copy(data=labels)
+    # The labels are of no channel.
+    chosen = [name for name, coordinate in plane.coords.items() if not coordinate.dims]
+    return plane.drop_vars(chosen).transpose(y, x).copy(data=labels)
 
 
 def axis_names(image: Any, axes: Sequence[str] | None, ndim: int) -> list[str]:

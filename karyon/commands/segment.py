@@ -70,7 +70,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", help="files, folders (with all below) or patterns; TIFF, PNG, JPEG, ..."
     )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="name of a model of Karyon's, or folder of a bundle")
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, help="name of a model of Karyon's, folder of a bundle, or checkpoint"
+    )
     parser.add_argument(
         "--trust", choices=("mine",), help="run code of your own that a bundle names, as any program; see SECURITY.md"
     )

@@ -17,6 +17,7 @@ from karyon.commands.shards import WHOLE
 from karyon.errors import DataError, printable
 from karyon.inference.views import Diameter
 from karyon.instances import Prediction
+from karyon.io.file_names import names_stay_apart
 from karyon.io.formats import Format
 from karyon.io.other_formats import passed_over
 from karyon.io.pages import nan_filled
@@ -28,6 +29,7 @@ from karyon.model import Answer, Model, load_model
 from karyon.planes import PixelSize
 
 SETTINGS = "segment.json"
+SHORT = "results named without suffix"
 SHOWN = 5  # names in a sentence
 
 
@@ -40,6 +42,7 @@ def segment_images(options: argparse.Namespace) -> int:
     root, images, others = find_images(options.paths, options.out)
     if said := passed_over(others):
         print(said)
+    options.apart = names_stay_apart(images)
     images = options.shard.of(images)
     if trusted := options.trust == "mine":
         # As for training, a class of the user's own may lie in a file of the current folder.
@@ -54,7 +57,7 @@ def segment_images(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
         finished = Finished(options.out / SETTINGS, options.formats, list(images), options.shard == WHOLE)
-        results = open_results(options.out, finished.formats, resume, options.shard.part)
+        results = open_results(options.out, finished.formats, resume, options.shard.part, options.short)
         work = FileSegmenter(model, results, finished, options)
         try:
             with closing(results), progress("Segmenting", len(images)) as report:
@@ -217,6 +220,13 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
     """
     if options.overwrite and options.shard != WHOLE:
         raise DataError("Shards go on with what others have done: remove the folder of --out, without --overwrite.")
+    path = options.out / SETTINGS
+    # Where no image could be used, as without the right channel, there is nothing to mix.
+    empty = not complete_images(options.out) and not any(options.out.glob("counts.csv.part*"))
+    if options.overwrite or (empty and options.shard == WHOLE):
+        path.unlink(missing_ok=True)
+    # What was begun with suffixes goes on with them.
+    options.short = options.apart and (not path.exists() or f'"{SHORT}": true'.encode() in path.read_bytes())
     settings = {
         # The same name below another folder is another image.
         "folder of the images": str(root),
@@ -226,11 +236,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
             key: getattr(options, key)
             for key in ("channel", "background", "nan", "diameter", "pixel_size", "rotations", "precision")
         },
+        SHORT: options.short or None,
         "formats": [known for known in get_args(Format) if known in options.formats],
     }
-    path = options.out / SETTINGS
-    # Where no image could be used, as without the right channel, there is nothing to mix.
-    empty = not complete_images(options.out) and not any(options.out.glob("counts.csv.part*"))
-    if options.overwrite or (empty and options.shard == WHOLE):
-        path.unlink(missing_ok=True)
     return resumes(path, settings, "choose another --out, or --overwrite them", free=["formats"])

@@ -112,13 +112,22 @@ def choose_device(name: str) -> str:
     >>> choose_device("cpu")
     'cpu'
     """
-    if name != "auto":
-        return name
-    if not find_spec("torch"):
-        return "cpu"
-    if _cuda_devices():
-        return "cuda"
-    return "mps" if platform.system() == "Darwin" and platform.machine() == "arm64" else "cpu"
+    if name == "auto":
+        name = "cpu"
+        if find_spec("torch"):
+            apple = platform.system() == "Darwin" and platform.machine() == "arm64"
+            name = "cuda" if _cuda_devices() else "mps" if apple else "cpu"
+    if name.startswith("mps"):
+        allow_fallback()
+    return name
+
+
+def allow_fallback() -> None:
+    """Lets the CPU compute what PyTorch has no operator for on an Apple GPU, where nothing else is asked for.
+
+    PyTorch looks for it when it is imported, and not again.
+    """
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 
 
 def _cuda_devices() -> int:

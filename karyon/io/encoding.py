@@ -21,6 +21,9 @@ from karyon.labels import LabelImage, object_runs
 from karyon.pictures.overlay import side_by_side
 from karyon.planes import PixelSize
 
+# By which QuPath lists and shows them, and lets them be selected together.
+CLASSIFICATION = {"name": "object", "color": [255, 204, 51]}
+
 
 def label_tiff(labels: LabelImage, pixel_size: PixelSize | None = None) -> bytes:
     """A label image as TIFF: 16 bit, 32 where an id is above 65,535, signed where something is not annotated (-1)."""
@@ -130,6 +133,8 @@ def geojson(prediction: Prediction, kind: Literal["detection", "annotation"] = "
         properties = {
             "objectType": kind,
             "name": str(number),
+            "classification": CLASSIFICATION,
+            "isLocked": False,
             "measurements": {"id": number, "score": round(score, 4)},
         }
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})

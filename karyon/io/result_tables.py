@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from karyon.errors import DataError
+from karyon.io.file_names import without_suffix
 from karyon.io.tables import OBJECT_COLUMNS
 from karyon.io.whole_files import whole
 
@@ -46,7 +47,8 @@ def begin_table(path: Path, columns: tuple[str, ...], complete: set[str]) -> Non
     rows = read_rows(path) if resumed else iter(())
     with whole(path) as beginning, beginning.open("w", newline="", encoding="utf-8") as file:
         write_rows(file, [columns])
-        write_rows(file, (row for row in rows if len(row) == len(columns) and row[0] in complete))
+        known = complete | set(map(without_suffix, complete))
+        write_rows(file, (row for row in rows if len(row) == len(columns) and row[0] in known))
 
 
 def merge_parts(folder: Path) -> None:
@@ -65,9 +67,10 @@ def merge_parts(folder: Path) -> None:
     for counts in sorted(folder.glob("counts.csv.part*")):
         new = complete_images(folder, counts.suffix) - listed
         listed |= new
+        known = new | set(map(without_suffix, new))
         for part in folder.glob(f"*.csv{counts.suffix}"):
             with part.with_suffix("").open("a", newline="", encoding="utf-8") as file:
-                write_rows(file, (row for row in read_rows(part) if row[0] in new))
+                write_rows(file, (row for row in read_rows(part) if row[0] in known))
             part.unlink()
 
 

@@ -1,8 +1,6 @@
 """A folder of results: files of each image, and tables of the whole set that grow with it."""
 
-import hashlib
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,8 +15,17 @@ from numpy.typing import NDArray
 from karyon.errors import DataError
 from karyon.instances import Prediction
 from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, probability_tiff, resolution, roi_zip
+from karyon.io.file_names import file_stem, portable, without_suffix
 from karyon.io.formats import DEFAULT, Format
-from karyon.io.result_tables import TABLES, begin_table, complete_images, drop_parts, merge_parts, read_rows, write_rows
+from karyon.io.result_tables import (
+    TABLES,
+    begin_table,
+    complete_images,
+    drop_parts,
+    merge_parts,
+    read_rows,
+    write_rows,
+)
 from karyon.io.tables import object_rows, run_length_rows
 from karyon.io.whole_files import whole, write_whole
 from karyon.planes import PixelSize
@@ -38,27 +45,6 @@ FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
     ),
 }
 STACKED = ("labels", "probability", "membranes")
-LONGEST_FILE_NAME = 200  # bytes; file systems allow 255, and a score and a suffix are added
-
-
-def file_stem(name: str) -> str:
-    """Turns an image's name into a file's, without its suffix; different names stay different.
-
-    Characters that some file system gives a meaning to, and a leading dot, are written as ``%`` and their code, as in
-    web addresses. Very long names are cut, and a digest of the whole name tells them apart.
-
-    >>> file_stem("plate 1/well B3"), file_stem("../x")
-    ('plate 1%2Fwell B3', '%2E.%2Fx')
-    """
-    return shorten(re.sub(r'^\.|[%/\\<>:"|?*\x00-\x1f\x7f]', lambda match: f"%{ord(match[0]):02X}", name))
-
-
-def shorten(name: str) -> str:
-    """Cuts a file's name to what file systems allow; different names stay different."""
-    if len(name.encode()) <= LONGEST_FILE_NAME:
-        return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return name.encode()[: LONGEST_FILE_NAME - 17].decode(errors="ignore") + "~" + digest
 
 
 @contextmanager
@@ -107,6 +93,7 @@ class ResultFolder:
         resume: whether to go on with the tables that are there, without the rows of images that are not complete.
         part: a suffix of the tables, ``.part<name>``, for each of several processes but the first.
         stem: turns an image's name into the path of its files, without suffix, below a format's folder.
+        short: whether files and ``run_lengths.csv`` name images without their own suffix, see `without_suffix`.
     """
 
     def __init__(
@@ -116,8 +103,10 @@ class ResultFolder:
         resume: bool = False,
         part: str = "",
         stem: Callable[[str], str] = file_stem,
+        short: bool = False,
     ) -> None:
         self.folder, self.formats, self.stem = folder, formats, stem
+        self.shown: Callable[[str], str] = without_suffix if short else str
         self.complete: set[str] = set()
         self.open_files = ExitStack()
         self.tables: dict[str, TextIO] = {}
@@ -156,11 +145,11 @@ class ResultFolder:
         if "objects" in formats:
             self._add("objects", object_rows(prediction, source))
         if "run_lengths" in formats:
-            self._add("run_lengths", run_length_rows(prediction))
+            self._add("run_lengths", run_length_rows(prediction, self.shown(prediction.name)))
 
     def path(self, kind: str, name: str) -> Path:
         """Where the file of an image lies."""
-        return self.folder / kind / f"{self.stem(name)}{FILES[kind][0]}"
+        return self.folder / kind / f"{self.stem(self.shown(name))}{FILES[kind][0]}"
 
     def stack_pages(
         self, name: str, pages: Sequence[str], shape: tuple[int, ...], axes: str, pixel_size: PixelSize | None = None
@@ -197,7 +186,9 @@ class ResultFolder:
             join_coco([self.path("coco", name) for name in names], self.folder / "coco.json")
 
 
-def open_results(folder: Path, formats: Sequence[Format], resume: bool, part: str = "") -> ResultFolder:
+def open_results(
+    folder: Path, formats: Sequence[Format], resume: bool, part: str = "", short: bool = False
+) -> ResultFolder:
     """Opens the folder that one job or several write into, each with tables of its own.
 
     Results lie under the path of an image below its folder.
@@ -207,6 +198,7 @@ def open_results(folder: Path, formats: Sequence[Format], resume: bool, part: st
         formats: which to write.
         resume: whether the only job goes on with what lies there; one of several always does.
         part: see `ResultFolder`; "" for the only job, which also brings together what several have left.
+        short: see `ResultFolder`.
     """
     if part:
         resume = True
@@ -214,9 +206,7 @@ def open_results(folder: Path, formats: Sequence[Format], resume: bool, part: st
         merge_parts(folder)
     else:
         drop_parts(folder)
-    return ResultFolder(
-        folder, formats, resume=resume, part=part, stem=lambda name: "/".join(map(shorten, name.split("/")))
-    )
+    return ResultFolder(folder, formats, resume, part, lambda name: "/".join(map(portable, name.split("/"))), short)
 
 
 def _complement(probability: NDArray[np.float32] | None) -> NDArray[np.float32] | None:

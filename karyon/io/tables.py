@@ -71,7 +71,7 @@ def eccentricity(rows: NDArray[np.floating[Any]], columns: NDArray[np.floating[A
     return float(np.sqrt(1 - max(small, 0) / large)) if large else 0.0
 
 
-def run_length_rows(prediction: Prediction) -> Iterator[tuple[str, str]]:
-    """The Data Science Bowl's form: a row an object, and one for an image without objects."""
+def run_length_rows(prediction: Prediction, name: str) -> Iterator[tuple[str, str]]:
+    """The Data Science Bowl's form: a row an object, and one for an image without objects, under its name."""
     codes = encode_objects(prediction.instances.labels) or [""]
-    return ((prediction.name, code) for code in codes)
+    return ((name, code) for code in codes)

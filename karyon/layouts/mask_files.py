@@ -11,8 +11,8 @@ import numpy as np
 
 from karyon.errors import DataError
 from karyon.io.encoding import png
+from karyon.io.file_names import file_stem
 from karyon.io.reading import Pixels
-from karyon.io.results_folder import file_stem
 from karyon.labels import LabelImage
 from karyon.layouts.dsb2018_files import Archive, Entry, Folder, Source, read_entry_labels, scan_layout
 from karyon.layouts.protocol import AnnotatedImage, LayoutWriter, Size

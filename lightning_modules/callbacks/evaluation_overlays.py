@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from karyon.batch import Batch
 from karyon.io.encoding import png
-from karyon.io.results_folder import file_stem
+from karyon.io.file_names import file_stem
 from karyon.io.whole_files import write_whole, writing_to
 from karyon.labels import LabelImage
 from karyon.metrics.matching import image_score, match_instances

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from karyon.batch import Batch
 from karyon.errors import DataError
-from karyon.io.results_folder import file_stem
+from karyon.io.file_names import file_stem
 from karyon.io.whole_files import writing_to
 
 

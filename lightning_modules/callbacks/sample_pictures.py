@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from karyon.batch import Batch
 from karyon.io.encoding import png
-from karyon.io.results_folder import file_stem
+from karyon.io.file_names import file_stem
 from karyon.io.whole_files import write_whole, writing_to
 from karyon.labels import LabelImage
 from karyon.metrics.matching import find_overlaps

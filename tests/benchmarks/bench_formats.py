@@ -40,7 +40,7 @@ def main() -> None:
         "GeoJSON": lambda: encoding.geojson(prediction),
         "COCO": lambda: encoding.coco(prediction),
         "objects": lambda: list(tables.object_rows(prediction, source)),
-        "run lengths": lambda: list(tables.run_length_rows(prediction)),
+        "run lengths": lambda: list(tables.run_length_rows(prediction, prediction.name)),
     }
     seconds = {}
     for name, write in work.items():

@@ -23,6 +23,7 @@ from karyon.bundle import read_card, write_card
 from karyon.inference.onnx_file import write_onnx
 from karyon.instances import Instances, median_diameter
 from karyon.losses import SoftDice
+from karyon.model_names import MODELS
 from karyon.networks.unet import UNet
 from karyon.representations.border.loss import Border
 from karyon.representations.distance.loss import Distance
@@ -80,6 +81,23 @@ def test_a_checkpoint_is_the_model_that_export_makes_of_it(
     checkpoint.write_bytes(checkpoint.read_bytes()[:-99])
     with refused("best.ckpt is not a readable checkpoint"):
         load_model(checkpoint)
+
+
+def test_a_model_of_karyons_is_written_with_its_file_for_onnx_runtime(
+    run: Run, tmp_path: Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("export", "nuclei", "--diameter", 21, "--format", "torch") == 0
+    mine, card = read_card(Path("nuclei")), read_card(MODELS / "nuclei")
+    changed = {"object_diameter": 21.0, "weights": mine.weights, "onnx": mine.onnx}
+    assert mine == dataclasses.replace(card, **changed) and Path("nuclei/model.onnx").is_file()
+    # Half precision stays what it is.
+    assert mine.weights["precision"] == card.weights["precision"] and mine.weights["file"] == "weights.pt"
+    image = np.random.default_rng(0).random((64, 64))
+    ours, theirs = (load_model(name, "cpu").segment(image, diameter=None) for name in ("nuclei", MODELS / "nuclei"))
+    assert (ours.labels == theirs.labels).all()
+    assert "is the bundle itself" in refusal("export", "nuclei", "--out", "nuclei")
+    assert "drop --licence" in refusal("export", MODELS / "nuclei", "--licence", "MIT", "--out", "other")
 
 
 @pytest.mark.slow

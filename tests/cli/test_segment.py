@@ -35,7 +35,7 @@ def test_images_of_every_type_and_name(segment: Run, tmp_path: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert counts() == dict.fromkeys(names, 2) and len(names) == 20
     for name in names:
-        assert (labels(f"{name}.tif") == LABELS).all() or name == "colour.jpeg"
+        assert (labels(f"{Path(name).stem}.tif") == LABELS).all() or name == "colour.jpeg"
 
 
 def test_pages_come_back_as_a_stack_of_the_same_shape(segment: Run, tmp_path: Path) -> None:
@@ -45,18 +45,18 @@ def test_pages_come_back_as_a_stack_of_the_same_shape(segment: Run, tmp_path: Pa
     tifffile.imwrite("time.ome.tif", stack.reshape(2, 3, 20, 30), metadata={"axes": "TZYX"}, ome=True)
     assert segment("pages.tif", "time.ome.tif", "--formats", "labels", "rois", "overlays") == 0
     truth = np.stack([ndimage.label(page)[0] for page in stack])
-    assert (labels("pages.tif.tif") == truth).all()
-    with tifffile.TiffFile("segmented/labels/time.ome.tif.tif") as file:
+    assert (labels("pages.tif") == truth).all()
+    with tifffile.TiffFile("segmented/labels/time.ome.tif") as file:
         assert file.series[0].axes == "TZYX"
         assert (file.asarray() == truth.reshape(2, 3, 20, 30)).all()
     assert counts() == {
         f"{name}/{page}": 0 if page == 3 else 2 for name in ("pages.tif", "time.ome.tif") for page in range(1, 7)
     }
     assert sorted(path.name for path in (tmp_path / "segmented/labels").iterdir()) == [
-        "pages.tif.tif",
-        "time.ome.tif.tif",
+        "pages.tif",
+        "time.ome.tif",
     ]
-    assert (tmp_path / "segmented/rois/pages.tif/6.zip").exists()
+    assert (tmp_path / "segmented/rois/pages/6.zip").exists()
 
 
 def test_channels_are_chosen(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_channels_are_chosen(segment: Run, capsys: pytest.CaptureFixture[str]) -
     assert "two.ome.tif: has 2 channels: choose the one with the objects (--channel 1 to 2 of segment)" in said
     assert segment("in", "--channel", 2) == 0
     assert counts() == {"five.tif": 2, "fiji.tif/1": 2, "fiji.tif/2": 2, "rgb.png": 2, "two.ome.tif": 2}
-    assert (labels("two.ome.tif.tif") == LABELS).all() and (labels("fiji.tif.tif") == LABELS).all()
+    assert (labels("two.ome.tif") == LABELS).all() and (labels("fiji.tif") == LABELS).all()
     cv2.imwrite("grey.png", SQUARES)
     assert segment("grey.png", "--channel", 1, "--out", "grey") == 1
     assert "grey.png: has one channel: leave --channel out." in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_what_is_not_a_number_can_be_background(segment: Run) -> None:
 def test_the_smallest_images(segment: Run, shape: tuple[int, int]) -> None:
     tifffile.imwrite("small.tif", np.ones(shape, np.uint8))
     assert segment("small.tif", "--formats", "labels", "overlays", "rois", "geojson", "coco", "objects") == 0
-    assert labels("small.tif.tif").shape == shape
+    assert labels("small.tif").shape == shape
 
 
 def test_folders_are_mirrored_and_nothing_is_overwritten(segment: Run, tmp_path: Path) -> None:
@@ -197,13 +197,38 @@ def test_names_that_tables_and_terminals_would_obey(
     assert len(list(Path("segmented/rois").iterdir())) == 7
 
 
+def test_results_are_named_without_the_images_suffix_where_that_tells_them_apart(
+    segment: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in/sub").mkdir(parents=True)
+    for name in ("in/a.png", "in/sub/a.png"):
+        cv2.imwrite(name, SQUARES)
+    assert segment("in") == segment("in") == 0
+    assert list(counts()) == ["a.png", "sub/a.png"] and (labels("sub/a.tif") == LABELS).all()
+    with Path("segmented/run_lengths.csv").open(newline="") as file:
+        assert [row["ImageId"] for row in csv.DictReader(file)] == ["a", "a", "sub/a", "sub/a"]
+    # What was begun with suffixes goes on with them.
+    settings = Path("segmented/segment.json")
+    settings.write_text(settings.read_text().replace('"results named without suffix": true,', ""))
+    assert segment("in") == 0 and "2 done before" in capsys.readouterr().out
+    assert segment("in", "--overwrite") == 0
+    # Another image of the same name: in that folder one would replace the other.
+    cv2.imwrite("in/a.tif", SQUARES)
+    capsys.readouterr()
+    assert segment("in") == 2
+    assert "results of other options (results named without suffix)" in capsys.readouterr().err
+    assert segment("in", "--out", "both") == 0
+    assert (labels("a.tif.tif", "both") == LABELS).all() and (labels("a.png.tif", "both") == LABELS).all()
+    assert "\na.png," in Path("both/run_lengths.csv").read_text()
+
+
 def test_a_folder_named_as_the_result_of_a_file(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("in/plain.png.tif/a.png", "in/plain.png", "in/z.png"):
+    for name in ("in/plain.tif/a.png", "in/plain.png", "in/z.png"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(name, SQUARES)
     assert segment("in") == 1
     assert list(counts()) == ["plain.png", "z.png"]
-    assert "in/plain.png.tif/a.png: Its result" in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert "in/plain.tif/a.png: Its result" in (said := capsys.readouterr().err) and said.count("\n") == 1
 
 
 def test_what_is_passed_over_is_told(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,7 +307,7 @@ def test_what_was_inverted_and_what_is_doubtful_is_said(
     assert rows["bright.png"]["note"] == "inverted" and rows["good.png"]["note"] == ""
     assert rows["dim.png"]["note"] == "doubtful" and "Doubtful, look at them first: dim.png." in said
     assert float(rows["good.png"]["confidence"]) > 0.985 > float(rows["dim.png"]["confidence"]) > 0.7
-    inside, outside = (tifffile.imread(f"segmented/{kind}/good.png.tif") for kind in ("probability", "membranes"))
+    inside, outside = (tifffile.imread(f"segmented/{kind}/good.tif") for kind in ("probability", "membranes"))
     assert inside.dtype == np.float32 and np.array_equal(outside, 1 - inside) and inside[SQUARES > 0].min() > 0.5
 
 

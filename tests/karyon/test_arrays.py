@@ -60,6 +60,7 @@ def test_axes_in_any_order_and_whatever_is_like_an_array(segment, image, axes):
         xarray.DataArray(GREY, dims=("y", "x")),
         xarray.DataArray(GREY[None].T, dims=("X", "Y", "C"), coords={"C": ["DAPI"]}),
         xarray.DataArray(RGB, dims=("c", "y", "x"), coords=NAMES),
+        xarray.DataArray(RGB, dims=("c", "y", "x"), coords=NAMES).sel(c="g"),
         xarray.DataArray(RGB.transpose(1, 2, 0), dims=("y", "x", "band")),
     ],
 )

@@ -81,6 +81,7 @@ def test_geojson_is_valid_and_covers_the_pixels(labels):
         assert geometry.is_valid and geometry.area == np.count_nonzero(labels == number)
         for y, x in np.ndindex(labels.shape):
             assert geometry.contains(Point(x + 0.5, y + 0.5)) == (labels[y, x] == number)
+        assert feature["properties"]["classification"]["name"] == "object" and not feature["properties"]["isLocked"]
         assert feature["properties"]["measurements"] == {"id": number, "score": round(1 / (number + 1), 4)}
 
 
@@ -176,7 +177,7 @@ def test_coco_masks_are_the_objects(tmp_path_factory, labels):
 @settings(max_examples=50)
 def test_label_tiff_and_run_lengths_give_the_labels_back(labels):
     assert (tifffile.imread(io.BytesIO(encoding.label_tiff(labels))) == labels).all()
-    rows = list(tables.run_length_rows(prediction(labels)))
+    rows = list(tables.run_length_rows(prediction(labels), "x"))
     decoded = np.zeros(labels.size, np.int64)
     for number, (_, code) in enumerate(rows, start=1):
         if code:

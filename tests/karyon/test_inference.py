@@ -1,5 +1,6 @@
 """The predictor, with engines that a test writes down: what the network is shown, and what becomes of its maps."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,24 @@ def test_where_neither_polarity_shows_anything_what_is_usual_is_taken(usual: boo
         lambda region: faint[(0, slice(None), *region)], (96, 96), None, (False, True), usual=lambda: usual
     )
     assert view == View(inverted=inverted)
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "device", "fallback"),
+    [
+        ("auto", "arm64", "mps", "1"),
+        ("auto", "x86_64", "cpu", None),
+        ("mps", "x86_64", "mps", "1"),
+        ("cpu", "arm64", "cpu", None),
+    ],
+)
+def test_an_apple_gpu_is_taken_and_the_cpu_computes_what_it_cannot(monkeypatch, name, machine, device, fallback):
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("karyon.inference.engines._cuda_devices", lambda: 0)
+    monkeypatch.setattr("os.environ", {})
+    assert choose_device(name) == device and os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") == fallback
+    # What the user has chosen stays.
+    os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] = "0"
+    choose_device(name)
+    assert os.environ["PYTORCH_ENABLE_MPS_FALLBACK"] == "0"

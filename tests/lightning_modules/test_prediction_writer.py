@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from karyon.errors import DataError
 from karyon.io import results_folder
+from karyon.io.file_names import file_stem, portable
 from karyon.io.result_tables import TABLES
-from karyon.io.results_folder import file_stem
 from karyon.labels import decode_run_lengths, encode_objects, encode_run_lengths, relabel
 from karyon.pictures.overlay import side_by_side
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
@@ -129,6 +129,31 @@ def test_file_stems_are_single_visible_short_and_distinct(first, second):
     path = Path("folder", f"0.123-{stem}.tif")
     assert path.parent == Path("folder") and not stem.startswith(".") and len(path.name.encode()) <= 255
     assert (file_stem(first) == file_stem(second)) == (first == second)
+
+
+def windows_refuses(name):
+    """What Microsoft's page on naming files says."""
+    device = name.partition(".")[0].rstrip(" ").upper()
+    numbered = {f"{port}{sign}" for port in ("COM", "LPT") for sign in "0123456789\xb9\xb2\xb3"}
+    signs = set('<>:"/\\|?*') | set(map(chr, range(32)))
+    return bool(signs & set(name)) or name[-1:] in (".", " ") or device in {"CON", "PRN", "AUX", "NUL", *numbered}
+
+
+DEVICES = st.sampled_from(["con", "AUX", "Nul", "prn", "COM1", "lpt\xb2", "com10", "cona"])
+
+
+@given(NAMES | st.builds(str.__add__, DEVICES, st.sampled_from(["", ".", " ", ".tif", " .x", "-1"])))
+def test_names_that_windows_cannot_have(name):
+    for stem in (file_stem(name), *map(portable, name.split("/"))):
+        assert not windows_refuses(f"{stem}.tif")
+        # As the name of a folder, too.
+        assert not windows_refuses(stem)
+
+
+@given(NAMES, NAMES)
+def test_portable_names_are_distinct(first, second):
+    assert (portable(first) == portable(second)) == (first == second)
+    assert file_stem("aux.tif") == portable("aux.tif") == "%61ux.tif" and portable("nuclei 3.5%") == "nuclei 3.5%"
 
 
 class Watch(Callback):
