@@ -190,7 +190,12 @@ def test_another_format_is_written_from_the_label_images(
     with monkeypatch.context() as patch:
         patch.setattr(ResultFolder, "path", interrupt)
         assert segment("in", "--formats", "geojson", "run_lengths") == 130
-    for formats in (("geojson", "run_lengths"), ("labels", "rois"), ("overlays", "coco"), ("objects",)):
+    for formats in (
+        ("geojson", "run_lengths"),
+        ("labels", "rois", "scores", "jet"),
+        ("overlays", "coco"),
+        ("objects",),
+    ):
         assert segment("in", "--formats", *formats) == 0
     assert "Adding overlays, coco to 4 images from label images." in capsys.readouterr().out
     for path in (path for path in Path("all").rglob("*") if path.is_file()):
