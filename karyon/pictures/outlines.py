@@ -78,7 +78,7 @@ def _neighbours(labels: LabelImage) -> NDArray[np.int64]:
     if not inside.any():
         return np.zeros((0, 2), np.int64)
     _, place = cv2.distanceTransformWithLabels(
-        np.uint8(~inside), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+        (~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
     of_place = np.zeros(int(place.max()) + 1, np.int64)
     of_place[place[inside]] = labels[inside]
