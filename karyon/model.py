@@ -22,7 +22,7 @@ from karyon.inference.views import Diameter, View, choose_view
 from karyon.instances import Instances
 from karyon.model_names import DEFAULT as DEFAULT
 from karyon.model_names import MODELS as MODELS
-from karyon.preprocessing import Background, Preprocessing
+from karyon.preprocessing import Background, Pixels, Preprocessing
 
 if TYPE_CHECKING:
     import torch

@@ -184,7 +184,7 @@ def test_entries_and_weights_that_do_not_fit_are_one_sentence(tmp_path, refused)
 def test_a_model_that_is_not_there_is_one_sentence(tmp_path, refused):
     with refused("There is no model no-such: name the folder"):
         load_model("no-such")
-    with refused("make one of a checkpoint by python -m cli export"):
+    with refused("name the folder of a bundle, a run's checkpoint"):
         load_model(tmp_path / "best.ckpt")
     write_bundle(tmp_path)
     with refused("There is no device cuda:99"):
