@@ -21,30 +21,30 @@ def figure(args: list[str], prog: str) -> None:
         DataError: there are no overlays, or none of a name.
     """
     options = _parser(prog).parse_args(args)
-    import cv2
-    import numpy as np
-
     from karyon.io.encoding import png
     from karyon.io.reading import read_image
     from karyon.io.whole_files import write_whole, writing_to
-    from karyon.pictures.overlay import GAP, PAPER
+    from karyon.pictures.collage import column, densest, panels_of, resized, row
+    from karyon.pictures.overlay import GAP
 
     files = sorted((options.folder / options.of).glob("*.png"))
     if not files:
         raise DataError(
             f"There are no {options.of} in {options.folder}: name the folder that predict or test wrote into (scores "
-            "and jet are of predict --writer.formats)."
+            "and jet are of predict --writer.formats), or a set of benchmark and a method by --of."
         )
     chosen = _named(files, options.images) if options.images else _distinct(files)[: options.count]
-    rows = []
-    for picture in map(read_image, chosen):
-        height, width = picture.shape[:2]
-        method = cv2.INTER_AREA if width > WIDTH else cv2.INTER_LINEAR
-        rows.append(cv2.resize(picture, (WIDTH, round(height * WIDTH / width)), interpolation=method))
-        rows.append(np.full((GAP, WIDTH, 3), PAPER, np.uint8))
+    pictures = [read_image(path) for path in chosen]
+    if options.side:
+        # Of each image a column: its panels above each other.
+        width = (WIDTH + GAP) // len(pictures) - GAP
+        shown = [densest(panels_of(picture), options.side) for picture in pictures]
+        whole = row([column([resized(panel, width) for panel in panels]) for panels in shown])
+    else:
+        whole = column([resized(picture, WIDTH) for picture in pictures])
     out = options.out or options.folder / "figure.png"
     with writing_to(out.parent):
-        write_whole(out, png(np.concatenate(rows[:-1]).astype(np.uint8)))
+        write_whole(out, png(whole))
     print(f"Wrote {out}: {counted(len(chosen), 'image')}.")
 
 
@@ -76,15 +76,20 @@ def _distinct(files: Sequence[Path]) -> list[Path]:
 def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument(
-        "folder", type=Path, help="what predict or test wrote into, such as runs/NAME/version_0/predict"
+        "folder", type=Path, help="what predict, test or segment wrote into, such as runs/NAME/version_0/predict"
     )
     parser.add_argument(
         "--of",
-        choices=("overlays", "scores", "jet"),
         default="overlays",
-        help="outlines, the same with scores, or objects filled in the jet colour map as R1's figure has them",
+        help="folder of pictures in it: overlays; scores or jet (objects filled as R1's figure has them), where these "
+        "formats were asked for; the method's name in a set of benchmark",
     )
     parser.add_argument("--count", type=int, default=5, help="number of images, of different modalities first")
     parser.add_argument("--images", nargs="+", help="names of images to take instead")
+    parser.add_argument(
+        "--side",
+        type=int,
+        help="show of each image a square of so many px of its overlay, where most is outlined, in a column",
+    )
     parser.add_argument("--out", type=Path, help="the picture; figure.png in the folder by default")
     return parser

@@ -33,12 +33,13 @@ from karyon.io.whole_files import write_whole
 from lightning_modules.callbacks.epoch_lines import EpochLines
 from lightning_modules.callbacks.evaluation_overlays import EvaluationOverlays
 from lightning_modules.callbacks.exact_resume import ExactResume
+from lightning_modules.callbacks.model_table import ModelTable
 from lightning_modules.callbacks.prediction_writer import PredictionWriter
 from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
 from lightning_modules.callbacks.resumed_settings import ResumedSettings
 from lightning_modules.callbacks.run_record import RunRecord
-from lightning_modules.callbacks.sample_pictures import SamplePictures
+from lightning_modules.callbacks.sample_pictures import PROGRESS, SamplePictures
 from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.stage_bounds import BoundingTrainer
@@ -228,6 +229,9 @@ class KaryonCLI(LightningCLI):
             ResultLog(),
             ExactResume(),
         ]
+        # In place of Lightning's, which is left out where it finds one.
+        if config.trainer.enable_model_summary is not False:
+            own.append(ModelTable())
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
@@ -244,6 +248,8 @@ class KaryonCLI(LightningCLI):
 
     def after_fit(self) -> None:
         say(f"Run folder: {self.trainer.log_dir}")
+        if (progress := Path(self.trainer.log_dir or ".") / PROGRESS).exists():
+            say(f"How the same validation images improved: {progress}")
         if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
             take_averaged(self.trainer)
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)

@@ -76,11 +76,11 @@ def side_by_side(
         uint8 (H', W', 3) RGB.
     """
     picture = _scale_picture(source)
-    panels = [_captioned(picture, "input")]
+    panels = [captioned(picture, "input")]
     for name, labels in (("truth", truth_labels), ("result", pred_labels)):
         if labels is not None:
             panel = _filled(labels) if filled else _outlined(picture, labels)
-            panels.append(_captioned(panel, f"{name}: {count_objects(labels)}"))
+            panels.append(captioned(panel, f"{name}: {count_objects(labels)}"))
     if scores is not None:
         _write_scores(panels[-1][CAPTION:], pred_labels, scores)
     if pixel_size:
@@ -169,7 +169,8 @@ def count_objects(labels: LabelImage) -> str:
     return f"{number:,} object{'' if number == 1 else 's'}"
 
 
-def _captioned(picture: Picture, text: str) -> Picture:
+def captioned(picture: Picture, text: str) -> Picture:
+    """The picture below a line of text, uint8 (H + 24, W, 3)."""
     strip = np.full((CAPTION, picture.shape[1], 3), PAPER, np.uint8)
     cv2.putText(strip, text, (4, CAPTION - 7), FONT, 0.5, INK, 1, cv2.LINE_AA)
     return np.concatenate([strip, picture])

@@ -1,5 +1,6 @@
 """Pictures of a training: what the model makes of the same few validation images, every few epochs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -13,12 +14,16 @@ from numpy.typing import NDArray
 from karyon.batch import Batch
 from karyon.io.encoding import png
 from karyon.io.file_names import file_stem
+from karyon.io.reading import read_image
 from karyon.io.whole_files import write_whole, writing_to
 from karyon.labels import LabelImage
 from karyon.metrics.matching import find_overlaps
+from karyon.pictures.collage import column, panels_of, resized, row
 from karyon.pictures.jet import touching
-from karyon.pictures.overlay import display_image, side_by_side
+from karyon.pictures.overlay import captioned, display_image, side_by_side
 
+PROGRESS = Path("samples", "progress.png")
+TIMES, PANEL = 6, 256  # of each image in it; px, the width of a picture
 LARGEST = 1024  # px; of larger images W&B gets every second, third ... pixel
 
 
@@ -35,23 +40,26 @@ class Shown:
 class SamplePictures(Callback):
     """Shows some validation images and what was found in them, in every logger that the trainer has.
 
-    In the run's folder as ``samples/<name>/epoch-<n>.png``, input, truth and result side by side; in TensorBoard the
-    same; in W&B the image with masks to switch on and off, which tell the objects found from those missed, and the
-    right ones from the wrong, at an IoU of .5. Every image type is shown once before a type is shown twice. With
-    several processes the first chooses among its own images.
+    In the run's folder as ``samples/<name>/epoch-<n>.png``, input, truth and result side by side, and
+    ``samples/progress.png``, in which each image is a row: input, truth, then results from the first epoch to the last;
+    in TensorBoard the pictures of each time; in W&B the image with masks to switch on and off, which tell the objects
+    found from those missed, and the right ones from the wrong, at an IoU of .5. Every image type is shown once before a
+    type is shown twice. With several processes the first chooses among its own images.
 
     Args:
         count: so many images; none at 0.
-        every_n_epochs: after the first validation, the least number of epochs from one time to the next.
+        every_n_epochs: after the first validation, the least number of epochs from one time to the next; the last epoch
+            is shown too.
     """
 
-    def __init__(self, count: int = 4, every_n_epochs: int = 5) -> None:
+    def __init__(self, count: int = 3, every_n_epochs: int = 5) -> None:
         self.count, self.every_n_epochs = count, every_n_epochs
         self.next_epoch = 0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
-        self.due = fitting and trainer.is_global_zero and trainer.current_epoch >= self.next_epoch
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        self.due = fitting and trainer.is_global_zero and (last or trainer.current_epoch >= self.next_epoch)
         self.first: dict[str, Shown] = {}
         self.further: list[Shown] = []
 
@@ -96,6 +104,24 @@ def _(logger: CSVLogger, samples: list[Shown], epoch: int, step: int) -> None:
         with writing_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / f"epoch-{epoch:04}.png", png(_beside(sample)))
+    if samples:
+        folders = [Path(logger.log_dir) / "samples" / file_stem(sample.name) for sample in samples]
+        write_whole(Path(logger.log_dir) / PROGRESS, png(_progress(folders)))
+
+
+def _progress(folders: Sequence[Path]) -> NDArray[np.uint8]:
+    """A row for each image: input, truth, and results at a few of the times that its folder has pictures of."""
+    rows = []
+    for folder in folders:
+        files = sorted(folder.glob("epoch-*.png"))
+        chosen = [files[k] for k in np.unique(np.linspace(0, len(files) - 1, TIMES).round().astype(int))]
+        results = [panels_of(read_image(file)) for file in chosen]
+        named = [("input", results[-1][0]), ("truth", results[-1][1])]
+        named += [(f"epoch {int(file.stem[6:])}", panels[-1]) for file, panels in zip(chosen, results, strict=True)]
+        rows.append(row([captioned(resized(panel, PANEL), title) for title, panel in named]))
+    # Pictures that came in later have fewer.
+    width = max(picture.shape[1] for picture in rows)
+    return column([np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0))) for picture in rows])
 
 
 @show.register

@@ -8,7 +8,8 @@ from cli.figure import WIDTH
 from datamodules.drawing import draw_nuclei
 from karyon.io.encoding import png
 from karyon.io.reading import read_image
-from karyon.pictures.overlay import GAP, side_by_side
+from karyon.pictures.collage import row
+from karyon.pictures.overlay import GAP, captioned, side_by_side
 
 Run = Callable[..., int]
 
@@ -54,6 +55,21 @@ def test_modalities_first_or_images_by_name(
 ) -> None:
     assert run("figure", predictions, *options, "--out", tmp_path / "a.png") == 0
     assert rows(read_image(tmp_path / "a.png"), predictions / "overlays") == expected
+
+
+def test_a_side_makes_columns_of_the_squares_in_which_most_is_outlined(run: Run, predictions: Path) -> None:
+    panels = [np.full((512, 512, 3), 9, np.uint8) for _ in range(2)]
+    panels[1][300:320, 100:120] = 200
+    for name in ("a", "b"):
+        overlay = row([captioned(panel, "") for panel in panels])
+        (predictions / "overlays" / f"{name}.png").write_bytes(png(overlay))
+    assert run("figure", predictions, "--images", "a", "b", "--side", 20) == 0
+    picture = read_image(predictions / "figure.png")
+    side = (WIDTH - GAP) // 2
+    assert picture.shape == (2 * side + GAP, 2 * side + GAP, 3)
+    for left in (0, side + GAP):
+        assert (picture[:side, left : left + side] == 9).all()
+        assert (picture[-side:, left : left + side] == 200).all()
 
 
 def test_what_is_missing_is_one_sentence(

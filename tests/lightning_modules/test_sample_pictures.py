@@ -1,5 +1,6 @@
 """The same few validation images are shown every few epochs, in whichever loggers there are."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import cv2
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from karyon.pictures.overlay import side_by_side
-from lightning_modules.callbacks.sample_pictures import SamplePictures, Shown, outcomes, show
+from karyon.pictures.collage import panels_of, resized
+from karyon.pictures.overlay import CAPTION, GAP, side_by_side
+from lightning_modules.callbacks.sample_pictures import PANEL, PROGRESS, TIMES, SamplePictures, Shown, outcomes, show
 
 
 def square(shift=0):
@@ -37,9 +39,22 @@ def test_every_image_type_is_shown_before_one_is_shown_twice(tmp_path):
     assert shown == [f"{name}/epoch-0001.png" for name in ("a0", "b2", "c3")]
 
 
-def test_the_first_validation_and_then_every_few_epochs(tmp_path):
+def test_the_first_validation_then_every_few_epochs_and_the_last(tmp_path):
     shown = validated(tmp_path, SamplePictures(count=1, every_n_epochs=3), epochs=8, every=2)
-    assert shown == [f"a0/epoch-000{epoch}.png" for epoch in (2, 6)]
+    assert shown == [f"a0/epoch-000{epoch}.png" for epoch in (2, 6, 8)]
+    # In a row: input, truth, and the results of three times.
+    assert cv2.imread(str(tmp_path / PROGRESS)).shape == (CAPTION + PANEL, 5 * PANEL + 4 * GAP, 3)
+
+
+def test_progress_shows_a_few_times_from_the_first_to_the_last(tmp_path, shown):
+    logger = CSVLogger(tmp_path, name="", version="")
+    for epoch in range(1, 10):
+        show(logger, [dataclasses.replace(shown, pred=square(shift=epoch))], epoch, 0)
+    picture = cv2.imread(str(tmp_path / PROGRESS))[CAPTION:, :, ::-1]
+    results = [picture[:, k * (PANEL + GAP) :][:, :PANEL] for k in range(2, 2 + TIMES)]
+    for result, epoch in zip(results, (1, 3, 4, 6, 7, 9), strict=True):
+        expected = panels_of(side_by_side(shown.source, square(shift=epoch), shown.true))[2]
+        assert (result == resized(expected, PANEL)).all()
 
 
 def test_none_are_shown_where_none_are_wanted_and_none_by_validate(tmp_path):
