@@ -32,9 +32,11 @@ class FolderDataModule(LabelImageDataModule):
 
     Args:
         root: folder of the annotated images.
-        val_fraction, test_fraction: shares of the images held out, of groups where there are any; identical files stay
+        val_fraction: share of the images held out to validate on, of groups where there are any; identical files stay
             on one side.
-        val_root, test_root: a folder like ``root`` to validate or to test on instead of a share of it.
+        test_fraction: the same to test on.
+        val_root: a folder like ``root`` to validate on instead of a share of it.
+        test_root: the same to test on.
         group_pattern: a regular expression with one group in brackets, which finds in an image's name what it belongs
             to, such as a patient, a plate or a slide; images of one group stay on one side.
         group_table: a CSV table that tells the groups instead: a column ``image`` with the names, and

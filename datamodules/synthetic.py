@@ -15,7 +15,8 @@ class SyntheticDataModule(DSB2018DataModule):
     Args:
         root: folder that the data set is written into, one subfolder for each choice of the arguments below.
         cache_dir: see `DSB2018DataModule`.
-        train, test: number of images.
+        train: number of images to train and validate on.
+        test: number of images to test on.
         size: height and width, px; half of the images are a quarter wider.
         seed: another seed, other images.
         kwargs: see `DSB2018DataModule` and `datamodules.base.LabelImageDataModule`.

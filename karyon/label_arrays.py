@@ -30,7 +30,9 @@ def segment(
         image: array of any kind; see `karyon.arrays.as_plane`.
         model: name, bundle or checkpoint, as `load_model` takes it; or a model with options of its own.
         axes: names of the image's axes, such as ``"CYX"``.
-        diameter, background, pixel_size: see `Model.answer`.
+        diameter: see `Model.answer`, as for the two below.
+        background: of the image, where it is known.
+        pixel_size: of the image, um.
 
     Returns:
         int32 (H, W), 0 background, 1..N the objects: NumPy's; xarray's for an image of xarray's, with its coordinates
