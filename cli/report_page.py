@@ -34,7 +34,8 @@ COLOURS = ("#c8374d", "#2a6f97", "#a86a10", "#2f8f6b", "#7a5ba6", "#8a5a44")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
 WIDTH = 9.6  # inches, of a figure
-LARGER = 15  # pt, of the type of the first one
+# Larger than in the figures of sweeps and results, for a page has its own type beside it.
+TYPE = {"font.size": 14, "axes.titlesize": 14}  # pt
 PICTURE_WIDTH = 1280  # px
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "train/loss_step": ("training, each step", {"linewidth": 0.6, "alpha": 0.4}),
@@ -67,7 +68,7 @@ def render(title: str, runs: Runs, references: References | None) -> str:
     environment.globals.update(THRESHOLDS=[f"{threshold:.2f}"[1:] for threshold in THRESHOLDS])
     environment.globals.update(type_header=[FIGURES[metric] for metric in TYPE_METRICS[1:]], COLOURS=COLOURS)
     template = environment.get_template("report.html")
-    with matplotlib.rc_context(fname=STYLE):
+    with matplotlib.rc_context(TYPE, STYLE):
         return template.render(title=title, runs=runs, references=references, now=datetime.now(UTC))
 
 
@@ -171,7 +172,7 @@ def _panels(count: int, columns: int, height: float, shared: bool = False) -> tu
 def _svg(figure: Figure, runs: Runs = (), entries: Sequence[Line2D] = ()) -> str:
     """The figure as the address of its own content, with a legend of runs and other lines above its panels."""
     if handles := [*(Line2D([], [], label=run.label, **_look(run)) for run in runs), *entries]:
-        widest = 0.8 + 0.11 * max(len(str(handle.get_label())) for handle in handles)  # inches
+        widest = 0.8 + 0.13 * max(len(str(handle.get_label())) for handle in handles)  # inches
         figure.legend(handles=handles, loc="outside upper left", ncols=max(1, int(WIDTH / widest)))
     content = io.BytesIO()
     figure.savefig(content, format="svg", metadata={"Creator": None, "Date": None}, bbox_inches="tight")
@@ -215,15 +216,13 @@ def monitored(runs: Runs) -> str:
 
 
 def _bars(entries: Sequence[tuple[str, float | None, str]], title: str) -> str:
-    """Label, value and colour of bars, the greatest first, in larger type than the figures below it."""
+    """Label, value and colour of bars, the greatest first."""
     ranked = sorted(((label, v, colour) for label, v, colour in entries if v is not None), key=lambda bar: bar[1])
     figure, (axes,) = _panels(1, 1, 0.42 * len(ranked) + 0.5)
     labels, values, colours = zip(*ranked, strict=True)
-    axes.bar_label(axes.barh(range(len(ranked)), values, 0.65, color=colours), fmt="%.3f", padding=4, fontsize=LARGER)
+    axes.bar_label(axes.barh(range(len(ranked)), values, 0.65, color=colours), fmt="%.3f", padding=4)
     axes.set_yticks(range(len(ranked)), labels)
-    axes.tick_params(labelsize=LARGER)
-    axes.set_xlabel(title, fontsize=LARGER)
-    axes.set(xlim=(0, 1.12 * max(values)), ylim=(-0.6, len(ranked) - 0.4))
+    axes.set(xlabel=title, xlim=(0, 1.12 * max(values)), ylim=(-0.6, len(ranked) - 0.4))
     axes.grid(axis="y", visible=False)
     return _svg(figure)
 
