@@ -39,7 +39,7 @@ from lightning_modules.callbacks.result_log import ResultLog
 from lightning_modules.callbacks.result_table import bounds_table, result_table
 from lightning_modules.callbacks.resumed_settings import ResumedSettings
 from lightning_modules.callbacks.run_record import RunRecord
-from lightning_modules.callbacks.sample_pictures import PROGRESS, SamplePictures
+from lightning_modules.callbacks.sample_pictures import SamplePictures
 from lightning_modules.callbacks.score_tables import ScoreTables
 from lightning_modules.callbacks.training_figures import TrainingFigures
 from lightning_modules.stage_bounds import BoundingTrainer
@@ -221,6 +221,8 @@ class KaryonCLI(LightningCLI):
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
         own = [
+            # In place of Lightning's; none at a depth of 0.
+            ModelTable(int(config.trainer.enable_model_summary is not False)),
             RunRecord(),
             ResumedSettings(),
             ScoreTables(),
@@ -229,9 +231,6 @@ class KaryonCLI(LightningCLI):
             ResultLog(),
             ExactResume(),
         ]
-        # In place of Lightning's, which is left out where it finds one.
-        if config.trainer.enable_model_summary is not False:
-            own.append(ModelTable())
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
@@ -239,6 +238,7 @@ class KaryonCLI(LightningCLI):
             logger=[csv_logger, *extra],
             callbacks=callbacks,
             enable_progress_bar=bar,
+            enable_model_summary=False,
             plugins=trainer_plugins(config.trainer.plugins),
             **kwargs,
         )
@@ -248,8 +248,6 @@ class KaryonCLI(LightningCLI):
 
     def after_fit(self) -> None:
         say(f"Run folder: {self.trainer.log_dir}")
-        if (progress := Path(self.trainer.log_dir or ".") / PROGRESS).exists():
-            say(f"How the same validation images improved: {progress}")
         if self.config[self.subcommand].test_after_fit and not self.trainer.interrupted:
             take_averaged(self.trainer)
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", None)

@@ -91,6 +91,12 @@ class SamplePictures(Callback):
         self.next_epoch = trainer.current_epoch + self.every_n_epochs
         self.first, self.further = {}, []
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Every process must ask for the folder: the first broadcasts it.
+        progress = Path(trainer.log_dir or ".") / PROGRESS
+        if trainer.is_global_zero and progress.exists():
+            print(f"How the same validation images improved: {progress}", flush=True)
+
 
 @singledispatch
 def show(logger: Logger, samples: list[Shown], epoch: int, step: int) -> None:
