@@ -221,8 +221,6 @@ class KaryonCLI(LightningCLI):
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
         own = [
-            # In place of Lightning's; none at a depth of 0.
-            ModelTable(int(config.trainer.enable_model_summary is not False)),
             RunRecord(),
             ResumedSettings(),
             ScoreTables(),
@@ -231,7 +229,9 @@ class KaryonCLI(LightningCLI):
             ResultLog(),
             ExactResume(),
         ]
-        callbacks = [*(config.trainer.callbacks or []), *own]
+        # In place of Lightning's; none at a depth of 0.
+        table = ModelTable(int(config.trainer.enable_model_summary is not False))
+        callbacks = [*(config.trainer.callbacks or []), table, *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
         trainer = super().instantiate_trainer(
