@@ -220,18 +220,10 @@ class KaryonCLI(LightningCLI):
             csv_logger = CSVLogger(config.runs_dir, config.name, version, flush_logs_every_n_steps=1)
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
-        own = [
-            RunRecord(),
-            ResumedSettings(),
-            ScoreTables(),
-            TrainingFigures(),
-            EpochLines(),
-            ResultLog(),
-            ExactResume(),
-        ]
         # In place of Lightning's; none at a depth of 0.
-        table = ModelTable(int(config.trainer.enable_model_summary is not False))
-        callbacks = [*(config.trainer.callbacks or []), table, *own]
+        own = [ModelTable(int(config.trainer.enable_model_summary is not False)), RunRecord(), ResumedSettings()]
+        own += [ScoreTables(), TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
+        callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar
         trainer = super().instantiate_trainer(

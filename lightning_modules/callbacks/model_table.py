@@ -10,8 +10,8 @@ from rich.table import Table
 class ModelTable(ModelSummary):
     """Prints the parts of a model that have parameters, and their sum, in place of Lightning's table.
 
-    That has rows and columns which are empty in most models: parts without parameters, such as metrics, and columns that
-    hold 0 or `train` throughout.
+    That has rows and columns which are empty in most models: parts without parameters, such as metrics, and columns
+    that hold 0 or `train` throughout.
     """
 
     @staticmethod
