@@ -35,7 +35,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)), (0, (8, 3)))
 WIDTH = 9.6  # inches, of a figure
 # Larger than in the figures of sweeps and results, for a page has its own type beside it.
-TYPE = {"font.size": 14, "axes.titlesize": 14}  # pt
+TYPE = 14  # pt
 PICTURE_WIDTH = 1280  # px
 LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "train/loss_step": ("training, each step", {"linewidth": 0.6, "alpha": 0.4}),
@@ -68,7 +68,7 @@ def render(title: str, runs: Runs, references: References | None) -> str:
     environment.globals.update(THRESHOLDS=[f"{threshold:.2f}"[1:] for threshold in THRESHOLDS])
     environment.globals.update(type_header=[FIGURES[metric] for metric in TYPE_METRICS[1:]], COLOURS=COLOURS)
     template = environment.get_template("report.html")
-    with matplotlib.rc_context(TYPE, STYLE):
+    with matplotlib.rc_context({"font.size": TYPE, "axes.titlesize": TYPE}, STYLE):
         return template.render(title=title, runs=runs, references=references, now=datetime.now(UTC))
 
 
