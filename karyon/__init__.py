@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from karyon.instances import Instances
     from karyon.label_arrays import segment
+    from karyon.linking.link import link
     from karyon.metrics.matching import match_instances
     from karyon.model import Model, load_model
 
-__all__ = ["Instances", "Model", "load_model", "match_instances", "segment"]
+__all__ = ["Instances", "Model", "link", "load_model", "match_instances", "segment"]
 
 HOMES = {
     "Instances": "karyon.instances",
+    "link": "karyon.linking.link",
     "match_instances": "karyon.metrics.matching",
     "Model": "karyon.model",
     "load_model": "karyon.model",
