@@ -9,10 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class PixelSize:
-    """Width and height of a pixel, um."""
+    """Width and height of a pixel, and the step from a plane to the next where it is known, um."""
 
     x: float
     y: float
+    z: float | None = None
 
     @property
     def side(self) -> float:

@@ -31,15 +31,18 @@ def segment(args: list[str], prog: str) -> int:
 
 
 def _diameter(text: str) -> float | str | None:
-    """A number of px; or ``auto``, or a number of um with its unit, as they stand; None for ``none``."""
-    if text in ("auto", "none"):
-        return "auto" if text == "auto" else None
+    """As `_length`; None for ``none``."""
+    return None if text == "none" else _length(text)
+
+
+def _length(text: str) -> float | str:
+    """A number of px; or ``auto``, or a number of um with its unit, as they stand."""
+    if text == "auto":
+        return text
     in_um = next((text.removesuffix(unit) for unit in ("um", "µm", "μm") if text.endswith(unit)), None)
     with suppress(ValueError):
         return _size(text) if in_um is None else f"{_size(in_um):g}um"
-    raise argparse.ArgumentTypeError(
-        f"{text} is not a size: expected px, such as 30, or um, such as 12um, or auto or none"
-    )
+    raise argparse.ArgumentTypeError(f"{text} is not a size: expected px, such as 30, or um, such as 12um, or auto")
 
 
 def _pixel_size(text: str) -> float:
@@ -52,6 +55,20 @@ def _size(text: str) -> float:
     if not 0 < (value := float(text)) < math.inf:
         raise ValueError(text)
     return value
+
+
+def _share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= 1:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not a share: expected a number from 0 to 1")
+
+
+def _count(text: str) -> int:
+    with suppress(ValueError):
+        if (value := int(text)) >= 0:
+            return value
+    raise argparse.ArgumentTypeError(f"{text} is not a number of planes or frames: expected 0, 1, ...")
 
 
 def _channel(text: str) -> int:
@@ -121,4 +138,45 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="the K-th of N parts of the files, for jobs side by side; the same command without it then joins all",
     )
     parser.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds results")
+    _add_linking(parser)
     return parser
+
+
+def _add_linking(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("linking", "3-D objects out of the planes of stacks, and tracks out of frames")
+    group.add_argument(
+        "--link",
+        choices=("z", "t", "zt"),
+        help="z: planes to 3-D objects; t: frames to tracks; zt: frames of planes to tracks of 3-D objects",
+    )
+    group.add_argument(
+        "--link-distance",
+        type=_length,
+        default="auto",
+        help="that an object moves from frame to frame at most, in px or with the unit (12um); auto: the median "
+        "diameter of the objects; farther objects are linked where they overlap",
+    )
+    group.add_argument(
+        "--link-overlap",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="of the smaller of two objects that has to lie in the other, of planes next to each other",
+    )
+    group.add_argument(
+        "--link-gap", type=_count, default=1, metavar="N", help="planes or frames in which an object may be missing"
+    )
+    group.add_argument(
+        "--link-neck",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="objects that touch in depth are cut where a section is smaller than this share of the largest above and "
+        "below; 0 never cuts, as for neurites",
+    )
+    group.add_argument(
+        "--link-planes", type=_count, default=1, metavar="N", help="leave 3-D objects of fewer planes out"
+    )
+    group.add_argument(
+        "--z-step", type=_pixel_size, metavar="UM", help="from plane to plane in um, of the files that do not name it"
+    )

@@ -5,17 +5,18 @@ import io
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
+from karyon.commands.linking import Linking, forget_links, in_pixels
 from karyon.commands.shards import WHOLE
 from karyon.errors import DataError, printable
-from karyon.inference.views import Diameter
 from karyon.instances import Prediction
 from karyon.io.file_names import names_stay_apart
 from karyon.io.formats import Format
@@ -57,14 +58,17 @@ def segment_images(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
         finished = Finished(options.out / SETTINGS, options.formats, list(images), options.shard == WHOLE)
+        linking = Linking(options, finished.formats) if options.link else None
         results = open_results(options.out, finished.formats, resume, options.shard.part, options.short)
-        work = FileSegmenter(model, results, finished, options)
+        work = FileSegmenter(model, results, finished, options, linking)
         try:
             with closing(results), progress("Segmenting", len(images)) as report:
                 for name, path in images.items():
                     report(name, work.do(name, path, partial(report, name)))
             if options.shard == WHOLE and not finished.left:
                 results.join()
+                if linking:
+                    linking.join()
             finished.record()
         except KeyboardInterrupt as stop:
             return stopped(stop, work.tally)
@@ -80,10 +84,19 @@ class FileSegmenter:
         results: take them.
         finished: images of which the results lie there, in other formats.
         options: of the command line.
+        linking: links planes and frames, where that is asked for.
     """
 
-    def __init__(self, model: Model, results: ResultFolder, finished: Finished, options: argparse.Namespace) -> None:
+    def __init__(
+        self,
+        model: Model,
+        results: ResultFolder,
+        finished: Finished,
+        options: argparse.Namespace,
+        linking: Linking | None,
+    ) -> None:
         self.model, self.results, self.finished, self.options = model, results, finished, options
+        self.linking = linking
         self.tally = Tally("segmented")
         self.inverted: list[str] = []
         self.doubtful: list[str] = []
@@ -124,6 +137,8 @@ class FileSegmenter:
         except UnicodeEncodeError:
             raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None
         pages = open_image(path, channel=self.options.channel)
+        if self.linking:
+            self.linking.check(path, pages)
 
         def page_report(page: int, share: float) -> None:
             share = (page + share) / len(pages)
@@ -133,16 +148,24 @@ class FileSegmenter:
         if pages.shape:
             titles = [page_name(name, pages, page) for page in range(len(pages))]
             self.results.stack_pages(name, titles, pages.shape, pages.axes, self._pixel_size(pages))
+        linked = ""
+        if self.linking:
+            linked = self.linking.link(self.results, name, path, pages, self._pixel_size(pages))
         answers = [answer for answer in done if answer is not None]
-        self.tally.done += bool(answers)
-        self.tally.skipped += not answers
+        self.tally.done += bool(answers or linked)
+        self.tally.skipped += not (answers or linked)
         self.inverted += [name] if any(answer.view.inverted for answer in answers) else []
         self.doubtful += [name] if any(answer.doubtful for answer in answers) else []
         if not answers:
-            return DONE_BEFORE
+            return linked or DONE_BEFORE
         notes = "".join(f", {note}" for note in dict.fromkeys(answer.note for answer in answers) if note)
         total = sum(len(answer.instances) for answer in answers)
-        return counted(total, "object") + (f" on {counted(len(answers), 'page')}" if pages.shape else "") + notes
+        return (
+            counted(total, "object")
+            + (f" on {counted(len(answers), 'page')}" if pages.shape else "")
+            + notes
+            + (f", {linked}" if linked else "")
+        )
 
     def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> Answer | None:
         """Segments an image of a file; None where it was done before."""
@@ -160,7 +183,7 @@ class FileSegmenter:
             self.finished.left.remove(title)
             return None
         source = f"{path}, page {page + 1}" if pages.shape else str(path)
-        diameter = _in_pixels(self.options.diameter, pixel_size, source)
+        diameter = in_pixels(self.options.diameter, pixel_size, source, "--diameter")
         found = self.model.answer(
             image,
             diameter,
@@ -185,22 +208,12 @@ class FileSegmenter:
 
     def _pixel_size(self, pages: Pages) -> PixelSize | None:
         given: float | None = self.options.pixel_size
-        return pages.pixel_size or (PixelSize(given, given) if given else None)
+        size = pages.pixel_size or (PixelSize(given, given) if given else None)
+        return replace(size, z=size.z or self.options.z_step) if size else None
 
 
 def _shown(names: list[str]) -> str:
     return named([*map(printable, names)], SHOWN)
-
-
-def _in_pixels(diameter: Any, pixel_size: PixelSize | None, source: str) -> Diameter:
-    """A diameter in px, of one that may be in um, such as ``12um``."""
-    if not str(diameter).endswith("um"):
-        return diameter  # type: ignore[no-any-return]
-    if pixel_size is None:
-        raise DataError(
-            f"{source} does not say how large a pixel is: name it by --pixel-size, in um, or give --diameter in px."
-        )
-    return float(diameter.removesuffix("um")) / pixel_size.side
 
 
 def page_name(name: str, pages: Pages, page: int) -> str:
@@ -225,6 +238,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
     empty = not complete_images(options.out) and not any(options.out.glob("counts.csv.part*"))
     if options.overwrite or (empty and options.shard == WHOLE):
         path.unlink(missing_ok=True)
+        forget_links(options.out)
     # What was begun with suffixes goes on with them.
     options.short = options.apart and (not path.exists() or f'"{SHORT}": true'.encode() in path.read_bytes())
     settings = {

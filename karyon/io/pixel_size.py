@@ -21,34 +21,42 @@ TAG_UNITS = {2: "inch", 3: "cm"}
 # Programs write 72 to 2400 dots an inch where nothing is known: those are for printers, and larger than 10 um.
 LARGEST_DOT = 10.0
 
+Size = tuple[float, float, float]
+"""Width and height of a pixel and the step from plane to plane, um; the step is no positive number where not known."""
+
 
 def pixel_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> PixelSize | None:
-    """The size of an image's pixels, to six digits; None where its file does not say, or says nonsense."""
+    """The size of pixels and the step of planes, to six digits; None where a file does not say, or says nonsense."""
     for look in (_of_ome, _of_imagej, _of_tags):
         with suppress(ValueError, TypeError, ArithmeticError, LookupError, ElementTree.ParseError):
-            x, y = look(file, series)
+            x, y, z = look(file, series)
             if 0 < x < math.inf and 0 < y < math.inf:
-                return PixelSize(float(f"{x:.6g}"), float(f"{y:.6g}"))
+                step = float(f"{z:.6g}") if 0 < z < math.inf else None
+                return PixelSize(float(f"{x:.6g}"), float(f"{y:.6g}"), step)
     return None
 
 
-def _of_ome(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float, float]:
+def _of_ome(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Size:
     found = ElementTree.fromstring(file.ome_metadata or "").iter()
     pixels = [element for element in found if element.tag.rpartition("}")[2] == "Pixels"]
-    says = pixels[file.series.index(series)].attrib
-    x, y = (float(says[f"PhysicalSize{a}"]) * UNITS[says.get(f"PhysicalSize{a}Unit", "µm").lower()] for a in "XY")
-    return x, y
+    says = {"PhysicalSizeZ": "0"} | pixels[file.series.index(series)].attrib
+    # In pixels, or in what else depth is counted in, it is not known.
+    units = [UNITS.get(says.get(f"PhysicalSize{a}Unit", "µm").lower(), math.nan) for a in "XYZ"]
+    x, y, z = (float(says[f"PhysicalSize{a}"]) * unit for a, unit in zip("XYZ", units, strict=True))
+    return x, y, z
 
 
-def _of_imagej(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float, float]:
+def _of_imagej(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Size:
     says = file.imagej_metadata or {}
     units = [str(says["unit"]), str(says.get("yunit", says["unit"]))]
-    return _per_unit(series.keyframe, [unit.strip().lower() for unit in units])
+    x, y = _per_unit(series.keyframe, [unit.strip().lower() for unit in units])
+    depth = UNITS.get(str(says.get("zunit", says["unit"])).strip().lower(), math.nan)
+    return x, y, abs(float(says.get("spacing", 0))) * depth
 
 
-def _of_tags(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[float, float]:
+def _of_tags(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Size:
     unit = TAG_UNITS[int(series.keyframe.tags["ResolutionUnit"].value)]
-    return _per_unit(series.keyframe, [unit, unit])
+    return *_per_unit(series.keyframe, [unit, unit]), 0.0
 
 
 def _per_unit(page: tifffile.TiffPage, units: list[str]) -> tuple[float, float]:

@@ -222,11 +222,24 @@ def stack_tiffs(
         with tifffile.TiffFile(single) as file:
             headers.append((file.pages[0].shape, np.dtype(file.pages[0].dtype)))
     dtype = max((dtype for _, dtype in headers), key=lambda dtype: dtype.itemsize)
+    planes = (tifffile.imread(single).astype(dtype) for single in paths)
+    write_stack(planes, path, (*shape, *headers[0][0]), dtype, axes, pixel_size)
+
+
+def write_stack(
+    planes: Iterator[NDArray[Any]],
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    axes: str,
+    pixel_size: PixelSize | None,
+) -> None:
+    """Writes planes of a type, one at a time, as a TIFF of a shape, of which ``axes`` names those before Y and X."""
     with whole(path) as stack:
         tifffile.imwrite(
             stack,
-            (tifffile.imread(single).astype(dtype) for single in paths),
-            shape=(*shape, *headers[0][0]),
+            planes,
+            shape=shape,
             dtype=dtype,
             compression="zlib",
             photometric="minisblack",

@@ -43,23 +43,29 @@ class Links:
 
     Attributes:
         sections: the objects of each plane.
-        ids: int64 (n,), of each of them the id in the linked stack, from 1; 0 where it is left out.
-        bodies: the objects of each frame, 2-D or 3-D; ``owners``: int64, their ids.
+        owner: int64 (n,), number of each section's object in ``bodies``, from 0; -1 where it is left out.
+        bodies: the objects of each frame, 2-D or 3-D.
+        numbers: int64 (m,), of each of them the id in the linked stack, from 1; those of a track have one.
         parents: int64 (N,), of the ids 1..N the parent's, 0 where there is none; None where frames are not linked.
         distance: that an object has moved from frame to frame at most, px; 0 where frames are not linked.
     """
 
     sections: Sections
-    ids: NDArray[np.int64]
+    owner: NDArray[np.int64]
     bodies: Bodies
-    owners: NDArray[np.int64]
+    numbers: NDArray[np.int64]
     parents: NDArray[np.int64] | None = None
     distance: float = 0.0
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        """Of each section the id in the linked stack; 0 where it is left out."""
+        return np.append(self.numbers, 0)[self.owner]
 
     def plane(self, number: int, labels: LabelImage) -> NDArray[np.int64]:
         """A plane's label image (H, W) with the ids of the linked stack."""
         first, last = np.searchsorted(self.sections.plane, [number, number + 1])
-        return np.concatenate([[0], self.ids[first:last]])[numbered(labels)[0]]
+        return np.append(0, np.append(self.numbers, 0)[self.owner[first:last]])[numbered(labels)[0]]
 
     @property
     def tracks(self) -> NDArray[np.int64]:
@@ -69,8 +75,8 @@ class Links:
         """
         assert self.parents is not None, "frames were linked"
         begin, end = np.full(len(self.parents), np.iinfo(np.int64).max), np.zeros(len(self.parents), np.int64)
-        np.minimum.at(begin, self.owners - 1, self.bodies.frame)
-        np.maximum.at(end, self.owners - 1, self.bodies.frame)
+        np.minimum.at(begin, self.numbers - 1, self.bodies.frame)
+        np.maximum.at(end, self.numbers - 1, self.bodies.frame)
         return np.stack([np.arange(1, len(begin) + 1), begin, end, self.parents], axis=1)
 
 
@@ -97,7 +103,7 @@ def find_links(
         owner = np.where(kept, np.cumsum(kept) - 1, -1)[owner]
     bodies = _bodies(sections, owner, depths, step)
     if "t" not in axes:
-        return Links(sections, owner + 1, bodies, np.arange(1, len(bodies.size) + 1))
+        return Links(sections, owner, bodies, np.arange(1, len(bodies.size) + 1))
     a, b, area = shared["t"]
     both = (owner[a] >= 0) & (owner[b] >= 0)
     count = max(len(bodies.size), 1)
@@ -105,7 +111,7 @@ def find_links(
     together = Shared(*np.divmod(pair, count), np.bincount(inverse, area[both], len(pair)))
     distance = rules.distance or 2 * float(np.median(bodies.radius)) if len(bodies.size) else 0.0
     track, parents = link_frames(bodies, together, distance, rules.min_overlap, rules.gap)
-    return Links(sections, np.append(track, -1)[owner] + 1, bodies, track + 1, parents + 1, distance)
+    return Links(sections, owner, bodies, track + 1, parents + 1, distance)
 
 
 def _bodies(sections: Sections, owner: NDArray[np.int64], depths: int, step: float) -> Bodies:

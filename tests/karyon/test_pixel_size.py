@@ -29,6 +29,8 @@ def tags(per_unit, unit):
     ("written", "um"),
     [
         (ome(PhysicalSizeX=0.325, PhysicalSizeY=0.5), (0.325, 0.5)),
+        (ome(PhysicalSizeX=0.5, PhysicalSizeY=0.5, PhysicalSizeZ=800.0, PhysicalSizeZUnit="nm"), (0.5, 0.5, 0.8)),
+        (ome(PhysicalSizeX=0.5, PhysicalSizeY=0.5, PhysicalSizeZ=1.0, PhysicalSizeZUnit="pixel"), (0.5, 0.5)),
         (ome(PhysicalSizeX=325.0, PhysicalSizeXUnit="nm", PhysicalSizeY=0.5, PhysicalSizeYUnit="µm"), (0.325, 0.5)),
         # No unit of length; no number; nothing at all.
         (ome(PhysicalSizeX=1.0, PhysicalSizeXUnit="pixel", PhysicalSizeY=1.0, PhysicalSizeYUnit="pixel"), None),
@@ -37,6 +39,7 @@ def tags(per_unit, unit):
         (ome(), None),
         (ome() | tags(20000, "CENTIMETER"), (0.5, 0.5)),
         (imagej(unit="um") | tags(4, None), (0.25, 0.25)),
+        (imagej(unit="nm", spacing=300.0) | tags(0.01, None), (0.1, 0.1, 0.3)),
         (imagej(unit="micron") | tags(4, None), (0.25, 0.25)),
         (imagej(unit="\\u00B5m") | tags(4, None), (0.25, 0.25)),
         (imagej(unit="nm") | tags(0.01, None), (0.1, 0.1)),
