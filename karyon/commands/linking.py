@@ -47,36 +47,43 @@ class Linking:
         self.folder.mkdir(exist_ok=True)
         options.shard.decide_once(self.folder, lambda: resumes(self.folder / "link.json", settings, remedy))
 
-    def check(self, path: Path, pages: Pages) -> NDArray[np.int64]:
-        """Numbers of a file's pages by frame and plane, (T, Z).
+    def check(self, source: str, pages: Pages, size: PixelSize | None) -> tuple[NDArray[np.int64], Rules]:
+        """Numbers of a file's pages by frame and plane, (T, Z), and what may be linked.
 
         Raises:
-            DataError: it is no stack along the axes that are to be linked.
+            DataError: it is no stack along the axes that are to be linked, or its pixels are of unknown size.
         """
-        axes = pages.axes.lower()
+        axes, chosen = pages.axes.lower(), self.options
         if not axes:
-            raise DataError(f"{path} is a single image: --link {self.axes} needs a stack, as a file.")
+            raise DataError(f"{source} is a single image: --link {self.axes} needs a stack, as a file.")
         if len(axes) == len(self.axes) == 1 and axes not in AXES:
             # Of pages the file does not say what they are.
             axes = self.axes
         has = " and ".join(AXES.get(axis, axis.upper()) for axis in axes)
         if set(axes) - set(AXES) or set(self.axes) - set(axes):
             wanted = " and ".join(AXES[axis] for axis in self.axes)
-            raise DataError(f"{path} is a stack in {has}, not in {wanted}: choose another --link, or save it as one.")
+            raise DataError(f"{source} is a stack in {has}, not in {wanted}: choose another --link, or save it as one.")
         if self.axes == "t" and "z" in axes:
-            raise DataError(f"{path} is a stack in {has}: link its planes, too (--link zt).")
+            raise DataError(f"{source} is a stack in {has}: link its planes, too (--link zt).")
+        distance = in_pixels(chosen.link_distance, size, source, "--link-distance")
+        rules = Rules(
+            None if distance == "auto" else distance,
+            *(chosen.link_overlap, chosen.link_gap, chosen.link_neck, chosen.link_planes),
+        )
         numbers = np.arange(len(pages)).reshape(pages.shape)
         if len(axes) == 2:
-            return numbers if axes == "tz" else numbers.T
-        return numbers[:, None] if axes == "t" else numbers[None]
+            return (numbers if axes == "tz" else numbers.T), rules
+        return (numbers[:, None] if axes == "t" else numbers[None]), rules
 
-    def link(self, results: ResultFolder, name: str, path: Path, pages: Pages, size: PixelSize | None) -> str:
+    def link(
+        self, results: ResultFolder, name: str, titles: Sequence[str], pages: Pages, size: PixelSize | None
+    ) -> str:
         """Links a stack that is not linked yet.
 
         Args:
             results: among which its label images lie.
             name: of its file.
-            path: where that lies.
+            titles: of its pages.
             pages: of the file.
             size: of its pixels.
 
@@ -87,16 +94,16 @@ class Linking:
         target = self.folder / labels.relative_to(results.folder / "labels")
         if target.exists():
             return ""
-        numbers, stack = self.check(path, pages), open_image(labels, raw=True)
+        (numbers, rules), stack = self.check(name, pages, size), open_image(labels, raw=True)
         frames, depths = numbers.shape
         step = size.z / size.side if size and size.z else 1.0
 
         def read(plane: int) -> LabelImage:
             return stack.read(int(numbers.flat[plane]))
 
-        links = find_links(read, frames, depths, self.axes, self._rules(size, path), step)
+        links = find_links(read, frames, depths, self.axes, rules, step)
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._tables(name, target, links, numbers, size)
+        self._tables(name, titles, target, links, numbers, size)
         place = np.argsort(numbers, axis=None)
         planes = (links.plane(int(place[page]), stack.read(page)) for page in range(len(pages)))
         dtype = np.dtype(np.uint16 if links.numbers.max(initial=0) < 2**16 else np.uint32)
@@ -107,20 +114,18 @@ class Linking:
             return f"{counted(len(links.numbers), 'object')} in depth"
         return f"{counted(len(links.parents), 'track')} (up to {links.distance:.3g} px a frame)"
 
-    def _rules(self, size: PixelSize | None, path: Path) -> Rules:
-        chosen = self.options
-        distance = (
-            None if chosen.link_distance == "auto" else in_pixels(chosen.link_distance, size, path, "--link-distance")
-        )
-        return Rules(distance, chosen.link_overlap, chosen.link_gap, chosen.link_neck, chosen.link_planes)
-
     def _tables(
-        self, name: str, target: Path, links: Links, numbers: NDArray[np.int64], size: PixelSize | None
+        self,
+        name: str,
+        titles: Sequence[str],
+        target: Path,
+        links: Links,
+        numbers: NDArray[np.int64],
+        size: PixelSize | None,
     ) -> None:
-        pages, width = numbers.ravel()[links.sections.plane].tolist(), len(str(numbers.size))
-        titles = [f"{name}/{page + 1:0{width}}" for page in pages]
+        of = (titles[page] for page in numbers.ravel()[links.sections.plane].tolist())
         rows: dict[str, Iterable[Sequence[Any]]] = {
-            "links": zip(titles, links.sections.label.tolist(), links.ids.tolist(), strict=True)
+            "links": zip(of, links.sections.label.tolist(), links.ids.tolist(), strict=True)
         }
         if "z" in self.axes:
             rows["volumes"] = volume_rows(name, links, numbers.shape[1], size)
@@ -131,7 +136,8 @@ class Linking:
         for table, entries in rows.items():
             path = target.with_name(f"{target.stem}.{table}.csv")
             with whole(path) as writing, writing.open("w", newline="", encoding="utf-8") as file:
-                write_rows(file, [LINK_TABLES[table], *entries])
+                write_rows(file, [LINK_TABLES[table]])
+                write_rows(file, entries)
 
     def join(self) -> None:
         """Brings the tables of all stacks together."""
@@ -145,7 +151,7 @@ def forget_links(folder: Path) -> None:
         (folder / f"{table}.csv").unlink(missing_ok=True)
 
 
-def in_pixels(length: Any, pixel_size: PixelSize | None, source: Path | str, option: str) -> Any:
+def in_pixels(length: Any, pixel_size: PixelSize | None, source: str, option: str) -> Any:
     """A length in px, of one that may be in um, such as ``12um``; what is no length stays.
 
     Raises:

@@ -112,7 +112,7 @@ class FileSegmenter:
         Returns:
             what there is to say of the file.
         """
-        if self._is_done(name):
+        if self._is_done(name) and not self.linking:
             self.tally.skipped += 1
             return DONE_BEFORE
         try:
@@ -138,19 +138,19 @@ class FileSegmenter:
             raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None
         pages = open_image(path, channel=self.options.channel)
         if self.linking:
-            self.linking.check(path, pages)
+            self.linking.check(str(path), pages, self._pixel_size(pages))
 
         def page_report(page: int, share: float) -> None:
             share = (page + share) / len(pages)
             report(f"{share:.0%}", share)
 
         done = [self._page(name, path, pages, page, partial(page_report, page)) for page in range(len(pages))]
+        linked, size = "", self._pixel_size(pages)
         if pages.shape:
             titles = [page_name(name, pages, page) for page in range(len(pages))]
-            self.results.stack_pages(name, titles, pages.shape, pages.axes, self._pixel_size(pages))
-        linked = ""
-        if self.linking:
-            linked = self.linking.link(self.results, name, path, pages, self._pixel_size(pages))
+            self.results.stack_pages(name, titles, pages.shape, pages.axes, size)
+            if self.linking:
+                linked = self.linking.link(self.results, name, titles, pages, size)
         answers = [answer for answer in done if answer is not None]
         self.tally.done += bool(answers or linked)
         self.tally.skipped += not (answers or linked)
@@ -158,14 +158,10 @@ class FileSegmenter:
         self.doubtful += [name] if any(answer.doubtful for answer in answers) else []
         if not answers:
             return linked or DONE_BEFORE
-        notes = "".join(f", {note}" for note in dict.fromkeys(answer.note for answer in answers) if note)
-        total = sum(len(answer.instances) for answer in answers)
-        return (
-            counted(total, "object")
-            + (f" on {counted(len(answers), 'page')}" if pages.shape else "")
-            + notes
-            + (f", {linked}" if linked else "")
-        )
+        notes = filter(None, dict.fromkeys(answer.note for answer in answers))
+        total = counted(sum(len(answer.instances) for answer in answers), "object")
+        on = f" on {counted(len(answers), 'page')}" if pages.shape else ""
+        return ", ".join(filter(None, [f"{total}{on}", *notes, linked]))
 
     def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> Answer | None:
         """Segments an image of a file; None where it was done before."""

@@ -114,5 +114,6 @@ def test_what_is_no_such_stack_is_refused_before_it_is_segmented(
     assert {name.split("/")[0] for name in counts()} == {"t.tif"}
     assert segment("in", "--link", "t", "--formats", "objects", "--overwrite") == 2
     assert "--link makes its objects of label images: name labels among --formats." in capsys.readouterr().err
-    assert segment("in/t.tif", "--link", "t", "--link-distance", "4um", "--out", "um") == 1
+    assert segment("in/one.tif", "--out", "one") == 0 and segment("in/one.tif", "--out", "one", "--link", "z") == 1
+    assert segment("in/t.tif", "--link", "t", "--link-distance", "4um", "--out", "um") == 1 and not counts("um")
     assert "give --link-distance in px" in capsys.readouterr().err
