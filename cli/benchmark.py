@@ -1,8 +1,8 @@
 """``python -m cli benchmark``: models and a classical baseline on annotated folders that none of them has seen."""
 
-import argparse
 from pathlib import Path
 
+from karyon.commands.options import OptionParser
 from karyon.model_names import DEFAULT
 
 
@@ -25,8 +25,8 @@ def benchmark(args: list[str], prog: str) -> int:
     return run(options)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(
         prog=prog,
         description=f"{__doc__} Writes benchmark.md (a table a set), benchmark.png, benchmark.json, and of every "
         "image the label image and a picture. The same command again goes on after a stop.",

@@ -1,6 +1,5 @@
 """``python -m cli compare``: trains variants of one config, equal in all else, and lays their scores side by side."""
 
-import argparse
 import subprocess
 import sys
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 from cli.records import FIGURES, Run, image_types, read_run
 from cli.report import report
 from karyon.commands.console import DONE_BEFORE, duration, number, table
+from karyon.commands.options import OptionParser
 from karyon.errors import DataError
 
 METRICS = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error", "iou", "accuracy")
@@ -93,8 +93,8 @@ def tabulated(runs: list[Run]) -> str:
     return table(["variant", *titles, "s an image", "steps", "training"], rows) + "\n"
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(
         prog=prog,
         description=f"{__doc__} All other options go to each `fit`, such as --trainer.max_time 00:00:20:00.",
     )

@@ -178,7 +178,7 @@ def _unreadable() -> str:
     """Of a config file that is none; "" where all are."""
     for file in _config_files():
         try:
-            content = yaml.compose(file.read_text())
+            content = yaml.compose(file.read_bytes())
         except OSError as error:
             return f"{file} cannot be read ({error.strerror}): check the path of the config."
         except (ValueError, yaml.YAMLError) as error:
@@ -195,7 +195,7 @@ def _where(place: str, value: str = "") -> str:
     """The config file and its line where something stands, with a value if it is given; "" where it is in no file."""
     for file in reversed(_config_files()):
         try:
-            content = yaml.compose(file.read_text())
+            content = yaml.compose(file.read_bytes())
         except (OSError, ValueError, yaml.YAMLError):
             continue
         for name, node in _entries("", content):

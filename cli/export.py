@@ -1,7 +1,8 @@
 """Make a model bundle, with a file for ONNX Runtime, to keep, to share, and to segment images with."""
 
-import argparse
 from pathlib import Path
+
+from karyon.commands.options import OptionParser
 
 WEIGHTS = ("safetensors", "torch")
 
@@ -22,8 +23,8 @@ def export(args: list[str], prog: str) -> None:
     export_bundle(options)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(prog=prog, description=__doc__)
     parser.add_argument(
         "source",
         metavar="SOURCE",

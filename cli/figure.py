@@ -1,10 +1,10 @@
 """``python -m cli figure``: images of several modalities in one picture, input beside result."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from karyon.commands.console import counted
+from karyon.commands.options import OptionParser
 from karyon.errors import DataError
 
 WIDTH = 1024  # px
@@ -73,8 +73,8 @@ def _distinct(files: Sequence[Path]) -> list[Path]:
     return [path for *_, path in sorted(ranked)]
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(prog=prog, description=__doc__)
     parser.add_argument(
         "folder", type=Path, help="what predict, test or segment wrote into, such as runs/NAME/version_0/predict"
     )

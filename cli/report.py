@@ -1,6 +1,5 @@
 """``python -m cli report``: one HTML page on one run or several, from the files they have left; no model is run."""
 
-import argparse
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from cli.records import (
 )
 from cli.references import read_references, trained
 from karyon.commands.console import NONE, counted, duration, number
+from karyon.commands.options import OptionParser
 from karyon.errors import DataError
 
 TYPE_METRICS = ("dsb_score", "ap50", "ap70", "ap90", "aji", "pq", "count_error", "iou")
@@ -277,8 +277,8 @@ def by_type(runs: Sequence[ReportedRun]) -> list[list[Any]]:
     return rows
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(prog=prog, description=__doc__)
     parser.add_argument(
         "runs",
         metavar="RUN",

@@ -1,8 +1,8 @@
 """``python -m cli results``: keeps the records of tested runs and writes RESULTS.md, its pages and its figure."""
 
-import argparse
 from pathlib import Path
 
+from karyon.commands.options import OptionParser
 from karyon.errors import DataError
 
 
@@ -24,8 +24,8 @@ def results(args: list[str], prog: str) -> None:
     write(options.records, options.results_dir, options.output, options.run_id)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(
         prog=prog,
         description=f"{__doc__} In a clone of the project, and without --results_dir, these are the project's own: "
         "they take only runs and sets that results/references.yaml names. With it only that folder is written to.",

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from karyon.commands.options import OptionParser
 from karyon.errors import DataError
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ def _submit(options: argparse.Namespace, folder: Path, missing: int) -> None:
     )
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(
         prog=prog,
         description=(
             f"{__doc__} Grid, random draws, Bayesian optimisation and hyperband's early stop are Optuna's. "

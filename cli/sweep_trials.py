@@ -58,7 +58,7 @@ class Trials:
         # How many trials there are may change.
         content = self.sweep.model_dump(exclude={"run_cap"}, exclude_unset=True)
         with locked(self.folder / ".lock"):
-            if kept.exists() and not (journal.exists() and yaml.safe_load(kept.read_text()) == content):
+            if kept.exists() and not (journal.exists() and yaml.safe_load(kept.read_bytes()) == content):
                 raise DataError(f"{self.folder} holds the trials of another sweep file: choose a --name.")
             for path in self.sweep.configs if not kept.exists() else ():
                 self._copy(path).parent.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ class KaryonCLI(LightningCLI):
         return {**LightningCLI.subcommands(), "tune": {"model", "datamodule"}, "bound": {"model", "datamodule"}}
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-        parser = ConfigParser(**kwargs)
+        parser = ConfigParser(allow_abbrev=False, **kwargs)
         self.parsers.append(parser)
         parser.of_commands = self.parsers
         parser.add_argument("-c", "--config", action=ActionConfigFile, help="a YAML of options; later ones win")

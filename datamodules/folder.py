@@ -6,12 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_info
+
 from datamodules.base import LabelImageDataModule
 from datamodules.cache import build_cache, cached_item
 from datamodules.groups import Groups, by_pattern, by_table, hold_fold_out, hold_shares_out, joined
 from datamodules.splits import Member, split
 from karyon.commands.console import counted
 from karyon.errors import DataError
+from karyon.io.other_formats import passed_over, unread_below
 from karyon.io.reading import Pixels, read_image
 from karyon.layouts.all_layouts import find_layout, matching_layouts
 from karyon.layouts.files import list_images
@@ -89,6 +92,7 @@ class FolderDataModule(LabelImageDataModule):
         self.split_seed = split_seed
         self.layout = layout
         self.cache_dir = Path(cache_dir) if cache_dir else None
+        self.told: set[Path] = set()
 
     def setup(self, stage: str) -> None:
         part = {"validate": "val", "test": "test"}.get(stage, "")
@@ -99,7 +103,14 @@ class FolderDataModule(LabelImageDataModule):
         else:
             self._split()
 
+    def _tell_passed_over(self, root: Path, files: Iterable[Path]) -> None:
+        """Says once which files in a folder are not read."""
+        if root not in self.told and (said := passed_over(files)):
+            rank_zero_info(f"{root}: {said}")
+        self.told.add(root)
+
     def _annotated(self, root: Path) -> list[AnnotatedImage]:
+        self._tell_passed_over(root, unread_below(root))
         images = (self.layout or find_layout(root)).images(root)
         if problem := next((image.problem for image in images if image.problem), None):
             raise DataError(problem)
@@ -155,11 +166,14 @@ class FolderDataModule(LabelImageDataModule):
         # Where masks lie among the images, only the layout tells them apart.
         if root is None and (self.layout or matching_layouts(self.root)):
             layout = self.layout or find_layout(self.root)
+            self._tell_passed_over(self.root, unread_below(self.root))
             images = layout.images(self.root)
             return [Item(image.name, "", partial(_unannotated, image.pixels), (image.file,)) for image in images]
         root = root or self.root
         folder = root / "images" if (root / "images").is_dir() else root
         files = list_images(folder).items()
+        named = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        self._tell_passed_over(folder, set(named) - {path for _, path in files})
         return [Item(name, "", partial(_unannotated, partial(read_image, path)), (path,)) for name, path in files]
 
 

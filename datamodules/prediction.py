@@ -1,6 +1,7 @@
 """Images to predict: those that cannot be used are left out and listed, and the others are predicted."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from karyon.batch import Batch, Sample, collate
 from karyon.errors import DataError
+from karyon.io.tiff import tiff_pixel_size
 from karyon.layouts.protocol import Item
 
 Refused = dict[Path, str]
@@ -29,10 +31,11 @@ class UsableDataset(Dataset[Sample | Refused]):
         return len(self.items)
 
     def __getitem__(self, number: int) -> Sample | Refused:
+        item = self.items[number]
         try:
-            return self.samples[number]
+            sample = self.samples[number]
+            return replace(sample, pixel_size=tiff_pixel_size(item.files[0])) if item.files else sample
         except DataError as error:
-            item = self.items[number]
             return {item.files[0] if item.files else Path(item.name): str(error).removeprefix(f"{item.name}: ")}
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from karyon.errors import DataError
+from karyon.planes import PixelSize
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Sample:
         image_type: image type (modality or staining), ``""`` where unknown.
         source: the original pixels (H0, W0) or (H0, W0, C0), any dtype; only outside training.
         truth: int64 (H0, W0), the annotation at the original size; only outside training.
+        pixel_size: of the original, where it is known; only in prediction.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Sample:
     image_type: str = ""
     source: NDArray[Any] | None = None
     truth: Tensor | None = None
+    pixel_size: PixelSize | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Batch:
     Attributes:
         image: float32 (B, C, H, W).
         labels: int64 (B, H, W), or None when a sample has no annotation.
-        names, sizes, image_types, sources, truths: B entries each, as in `Sample`.
+        names, sizes, image_types, sources, truths, pixel_sizes: B entries each, as in `Sample`.
     """
 
     image: Tensor
@@ -52,6 +55,7 @@ class Batch:
     image_types: list[str]
     sources: list[NDArray[Any] | None] = field(default_factory=list)
     truths: list[Tensor | None] = field(default_factory=list)
+    pixel_sizes: list[PixelSize | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -115,4 +119,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         image_types=[sample.image_type for sample in samples],
         sources=[sample.source for sample in samples],
         truths=[sample.truth for sample in samples],
+        pixel_sizes=[sample.pixel_size for sample in samples],
     )

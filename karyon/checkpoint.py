@@ -74,7 +74,7 @@ def run_config(checkpoint: Path) -> Config:
 
     path = checkpoint if checkpoint.suffix in CONFIGS else run_folder(checkpoint) / "config.yaml"
     try:
-        config = upgrade(yaml.safe_load(path.read_text()))
+        config = upgrade(yaml.safe_load(path.read_bytes()))
         name, runs_dir = config.get("name", path.absolute().parents[1].name), Path(config.get("runs_dir", "runs"))
         parts = {"model": config["model"], "data": config["data"]}
         if not all(isinstance(part.get("init_args", {}), dict) for part in parts.values()):

@@ -97,10 +97,14 @@ class BaseModule(lightning.LightningModule):
 
 def predictions(batch: Batch, found: Sequence[Found]) -> list[Prediction]:
     """Names what was found in each image of a batch, without objects that lie mostly where nothing is annotated."""
-    images = zip(batch.names, batch.sizes, found, batch.truths, strict=True)
+    pixel_sizes = batch.pixel_sizes or [None] * len(batch)
+    images = zip(batch.names, batch.sizes, found, batch.truths, pixel_sizes, strict=True)
     return [
-        Prediction(name, size, probability, instances if truth is None else _judged(instances, truth.numpy()))
-        for name, size, (probability, instances), truth in images
+        Prediction(
+            *(name, size, probability, instances if truth is None else _judged(instances, truth.numpy())),
+            pixel_size=pixel_size,
+        )
+        for name, size, (probability, instances), truth, pixel_size in images
     ]
 
 

@@ -1,8 +1,9 @@
 """Look at annotated images for what would end a long training or spoil its figures, before it begins."""
 
-import argparse
 from pathlib import Path
 from typing import Any
+
+from karyon.commands.options import OptionParser
 
 WHAT = "FOLDER holds images/ and labels/, the Data Science Bowl's stage1_train, or the layout of another tool"
 EXIT_CODES = "Exit code: 0 nothing is wrong, or hints only; 1 errors; 2 nothing can be checked; 130 interrupted."
@@ -29,9 +30,9 @@ def check(args: list[str], prog: str) -> int:
     return check_images(of_folder(options.folder), options.out, options.json)
 
 
-def results_parser(**kwargs: Any) -> argparse.ArgumentParser:
+def results_parser(**kwargs: Any) -> OptionParser:
     """A parser of the options that say where the results go."""
-    parser = argparse.ArgumentParser(allow_abbrev=False, **kwargs)
+    parser = OptionParser(**kwargs)
     parser.add_argument("--out", type=Path, default=Path("check"), help="folder for contact-sheet.png")
     parser.add_argument("--json", action="store_true", help="write findings.json as well, with the names of all files")
     return parser

@@ -1,9 +1,9 @@
 """Bring annotated images from one tool's layout into another's."""
 
-import argparse
 from pathlib import Path
 from typing import get_args
 
+from karyon.commands.options import OptionParser
 from karyon.layouts import LayoutName
 
 NAMES = get_args(LayoutName)
@@ -36,8 +36,8 @@ def convert(args: list[str], prog: str) -> int:
     return convert_images(options.source, options.layout, options.to, options.out)
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(
         prog=prog,
         description=f"{__doc__} {LOSSES} The same command again goes on after a stop. Exit code: 0 all done, 1 some "
         "images failed, 2 nothing can be done, 130 interrupted, 143 ended by a scheduler.",

@@ -1,11 +1,13 @@
 """Runs a command: its module is imported when it is asked for, and what goes wrong is said in one sentence."""
 
-import errno
 import importlib
+import io
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-from karyon.commands.console import INTERRUPTED
+from karyon.commands.console import INTERRUPTED, UNHEARD
 from karyon.errors import DISK_FULL, DataError, cannot_write
 
 OWN = ("karyon", "cli", "datamodules", "lightning_modules", "results")
@@ -45,6 +47,27 @@ def run(
     Returns:
         the exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal or a file cannot show must not stop the work.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(args, commands, prog, description, otherwise)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still to be said goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(BrokenPipeError):
+            print("Stopped, since nobody reads what it says any more.", file=sys.stderr)
+        return UNHEARD
+
+
+def _run(
+    args: Sequence[str], commands: Commands, prog: str, description: str, otherwise: Callable[[], int] | None
+) -> int:
+    """As `run`, in which a pipe that is closed is met."""
     name = args[0] if args else "--help"
     if name in ("--help", "-h"):
         print(overview(commands, prog, description))
@@ -75,9 +98,6 @@ def run(
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            # Whoever was reading has gone.
-            return INTERRUPTED
         if error.errno not in DISK_FULL:
             raise
         refused = cannot_write(error.filename or "A file", error, "then go on with a training by --ckpt_path last")

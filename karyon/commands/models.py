@@ -1,8 +1,8 @@
 """``karyon models``: lists the models that come with Karyon."""
 
-import argparse
 import json
 
+from karyon.commands.options import OptionParser
 from karyon.model_names import DEFAULT, MODELS
 
 
@@ -13,7 +13,7 @@ def models(args: list[str], prog: str) -> None:
         args: of the command line, after ``models``.
         prog: what the user has typed before.
     """
-    argparse.ArgumentParser(prog=prog, description=__doc__).parse_args(args)
+    OptionParser(prog=prog, description=__doc__).parse_args(args)
     for path in sorted(MODELS.glob("*/card.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
         mark = " (the default)" if path.parent.name == DEFAULT else ""

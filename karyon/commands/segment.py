@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
+from karyon.commands.options import OptionParser
 from karyon.commands.shards import WHOLE, Shard
 from karyon.io.formats import DEFAULT, Format
 from karyon.model_names import DEFAULT as DEFAULT_MODEL
@@ -71,15 +72,15 @@ def _count(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text} is not a number of planes or frames: expected 0, 1, ...")
 
 
-def _channel(text: str) -> int:
+def _channel(text: str) -> int | list[int]:
     with suppress(ValueError):
-        if (value := int(text)) > 0:
-            return value
-    raise argparse.ArgumentTypeError(f"{text} is not a channel: expected 1, 2, ...")
+        if min(values := [int(part) for part in text.split(",")]) > 0 and len(values) in (1, 3):
+            return values if len(values) == 3 else values[0]
+    raise argparse.ArgumentTypeError(f"{text} is not a channel: expected 1, 2, ..., or three such as 1,2,3")
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(prog: str) -> OptionParser:
+    parser = OptionParser(
         prog=prog,
         description=f"{__doc__} The same command again goes on after a stop. Exit code: 0 all done, 1 some files "
         "failed, 2 nothing can be done, 130 interrupted, 143 ended by a scheduler.",
@@ -97,7 +98,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--formats", nargs="+", choices=get_args(Format), default=list(DEFAULT), help="beside counts.csv"
     )
-    parser.add_argument("--channel", type=_channel, help="which channel holds the objects, from 1")
+    parser.add_argument(
+        "--channel",
+        type=_channel,
+        metavar="N",
+        help="which channel holds the objects, from 1; three (1,2,3) are taken as red, green and blue",
+    )
     parser.add_argument(
         "--background",
         choices=("auto", "dark", "bright"),

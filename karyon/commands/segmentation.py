@@ -1,7 +1,6 @@
 """What ``segment`` does, once its options are known: models, readers and writers are imported here."""
 
 import argparse
-import io
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -36,10 +35,6 @@ SHOWN = 5  # names in a sentence
 
 def segment_images(options: argparse.Namespace) -> int:
     """Segments the images that are not done yet; see `karyon.commands.segment.segment`."""
-    # What a terminal or a file cannot show must not stop the work.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     root, images, others = find_images(options.paths, options.out)
     if said := passed_over(others):
         print(said)

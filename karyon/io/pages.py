@@ -29,7 +29,8 @@ class Pages:
         axes: their names as tifffile gives them, such as ``TZ``.
         read: reads one of the ``math.prod(shape)`` images, (H, W) or (H, W, 3 RGB), counted from 0; raises a
             `DataError` where it is damaged.
-        channel: the one that was taken, from 0, and how many there are; None for grey images and colours.
+        channel: the one that was taken, from 0 (-1 for several), and how many there are; None for grey images and
+            colours.
         pixel_size: None where the file does not say.
     """
 
@@ -58,7 +59,7 @@ def channel_index(channel: int | None, count: int, name: str) -> int:
     if channel is None or not 1 <= channel <= count:
         raise DataError(
             f"{name} has {count} channels: choose the one with the objects (--channel 1 to {count} of segment), or "
-            "save that channel, or an RGB image, as a file."
+            "three as red, green and blue (--channel 1,2,3), or save that channel, or an RGB image, as a file."
         )
     return channel - 1
 

@@ -4,6 +4,8 @@ import hashlib
 import io
 import math
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -42,20 +44,23 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_image(source: Path | bytes, name: str = "", channel: int | None = None, raw: bool = False) -> Pages:
+def open_image(
+    source: Path | bytes, name: str = "", channel: int | Sequence[int] | None = None, raw: bool = False
+) -> Pages:
     """Opens an image file of any number of pages: what a viewer shows is what every command sees.
 
     Where 0 is stored as white, values are turned around, so that bright is bright. Palettes and CMYK become RGB (a
     palette that only tints, growing brighter with the index, becomes grey), planar RGB is put in order, transparency is
     left out; colour profiles and orientation tags are not applied. Each page, time, depth or frame of
     an animation is an image. Channels of a microscope (axis C, or samples that are not declared to be colours) are no
-    colours, even if they are three: one has to be chosen, or saved as a file. Of a slide or a pyramid, the image in
-    full resolution is taken.
+    colours, even if they are three: one has to be chosen, or three as colours, or saved as a file. Of a slide or a
+    pyramid, the image in full resolution is taken.
 
     Args:
         source: a TIFF, OME-TIFF, PNG, JPEG, WebP or BMP file, whatever its suffix says, or its content.
         name: what to call it in an error; the file's path by default.
-        channel: the one to take of an image of several, from 1; colour images need none.
+        channel: the one to take of an image of several, from 1, or three as red, green and blue; colour images need
+            none.
         raw: whether to give the numbers as they are stored, not what they look like, as of label images.
 
     Raises:
@@ -63,6 +68,8 @@ def open_image(source: Path | bytes, name: str = "", channel: int | None = None,
             is chosen.
     """
     name = name or _path(source)
+    if isinstance(channel, Sequence):
+        return _composed([open_image(source, name, each, raw) for each in channel])
     if isinstance(source, Path):
         refuse_unread(source)
     start = source[:4] if isinstance(source, bytes) else read_bytes(source, 4)
@@ -72,6 +79,13 @@ def open_image(source: Path | bytes, name: str = "", channel: int | None = None,
         if start in TIFF_SIGNATURES:
             return open_tiff(source, name, channel, raw)
         return _open_other(source if isinstance(source, bytes) else read_bytes(source), name, channel, raw)
+
+
+def _composed(channels: Sequence[Pages]) -> Pages:
+    """Images of which each channel was opened by itself."""
+    first = channels[0]
+    taken = first.channel and (-1, first.channel[1])
+    return replace(first, read=lambda k: np.dstack([pages.read(k) for pages in channels]), channel=taken)
 
 
 def read_image(source: Path | bytes, name: str = "", raw: bool = False) -> Pixels:

@@ -25,6 +25,7 @@ from karyon.io.pages import (
     refuse_choice,
 )
 from karyon.io.pixel_size import pixel_size
+from karyon.planes import PixelSize
 
 TIFF_SUFFIXES = {".tif", ".tiff"}
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # of TIFF and BigTIFF
@@ -95,6 +96,15 @@ def open_tiff(source: Path | bytes, name: str, channel: int | None = None, raw: 
             return pick(pixels if raw else _as_shown(pixels, page), sample, name)
 
     return Pages(shape, leading.replace("C", ""), read, taken, size)
+
+
+def tiff_pixel_size(path: Path) -> PixelSize | None:
+    """The size of the pixels of an image that can be read; None where its file does not say, or is no TIFF."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            return pixel_size(file, _only_series(file, str(path)))
+    except tifffile.TiffFileError:
+        return None
 
 
 def check_whole(file: tifffile.TiffFile) -> None:

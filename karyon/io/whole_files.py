@@ -37,5 +37,8 @@ def writing_to(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:
+        # Of the console, not of a disk.
+        raise
     except OSError as error:
         raise cannot_write(error.filename or folder, error, "or choose another folder with --out") from None

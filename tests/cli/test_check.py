@@ -138,11 +138,13 @@ def test_what_only_the_data_module_refuses_is_an_error(
 
 
 def test_wrong_usage_is_told_apart(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for args in ([], ["a", "b"], ["--jsn", "a"]):
-        try:
-            assert run("check", *args) == 2
-        except SystemExit as stopped:
-            assert stopped.code == 2
+    for args, sentence in (
+        ([], "required: FOLDER"),
+        (["a", "b"], "b is one too many"),
+        (["--js", "a"], "There is no option --js (did you mean --json?)"),
+    ):
+        assert run("check", *args) == 2
+        assert sentence in capsys.readouterr().err
     assert run("check", "--config", "missing.yaml") == 2
     assert "missing.yaml cannot be read (No such file or directory)" in capsys.readouterr().err
     assert run("check", "nowhere") == 2

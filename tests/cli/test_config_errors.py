@@ -54,6 +54,12 @@ def refused(parser: ConfigParser, monkeypatch: pytest.MonkeyPatch, *args: str) -
             "monitr is not an option of checkpoint: the nearest is monitor; expected auto_insert",
         ),
         ("--data.init_args.rooot x", "rooot is not an option of data (FolderDataModule): the nearest is root."),
+        ("--trainer.max_epoch 3", "max_epoch is not an option of trainer: the nearest is max_epochs."),
+        ("--vers 3", "vers is not an option of a config: the nearest is version"),
+        (
+            "--data.init_args.batch_siz 3",
+            "batch_siz is not an option of data (FolderDataModule): the nearest is",
+        ),
         ("--trainer.max_epochs many", "trainer.max_epochs is many: expected int or null."),
         ("--trainer.max_epochs", "--trainer.max_epochs has no value: write one after it."),
         ("--trainer.precision 15", "trainer.precision is 15: expected 64, 32, 16 or transformer-engine, "),

@@ -1,5 +1,6 @@
 """One model finds the same objects in a data module, on the command line and in Python, by torch and ONNX Runtime."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -59,6 +60,9 @@ def test_predict_goes_on_past_files_that_cannot_be_used(
     tifffile.imwrite("images/3.tif", np.full((64, 64), np.nan, np.float32))
     Path("images/5.tif").write_bytes(Path("images/5.tif").read_bytes()[:-50])
     Path("images/7.tif").write_bytes(b"")
+    Path("images/8.czi").touch()
+    resolution = {"resolution": (4e4, 4e4), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite("images/9.tif", tifffile.imread("images/9.tif"), **resolution)
     network = (
         "{class_path: karyon.networks.unet.UNet, init_args: {out_channels: 3, widths: [8, 16], dropout: [0.0, 0.0]}}"
     )
@@ -67,9 +71,14 @@ def test_predict_goes_on_past_files_that_cannot_be_used(
     assert run("predict", *args, "--out", "answer", "--data.init_args.num_workers", 1) == 1
     said = capsys.readouterr()
     assert "7 predicted, 0 done before, 3 failed" in said.out
+    assert "Passed over: 1 .czi, which Karyon cannot read: export OME-TIFF" in said.err
     lines = [line for line in said.err.splitlines() if line.startswith("  images/")]
     assert [line.split(": ")[0] for line in lines] == [f"  images/{k}.tif" for k in (3, 5, 7)]
     assert "not finite" in lines[0] and "cannot be read" in lines[1] and "is empty" in lines[2]
-    for k in range(10):
+    rows = list(csv.DictReader(Path("answer/objects.csv").read_text().splitlines()))
+    assert "9" in {row["image"] for row in rows}
+    for row in rows:
+        assert row["area_um2"] == (f"{int(row['area']) / 16:.6g}" if row["image"] == "9" else "")
+    for k in range(9):
         path, whole = (folder / "labels" / f"{k}.tif" for folder in (Path("answer"), exported / "predictions"))
         assert path.exists() == (k not in (3, 5, 7)) and (not path.exists() or path.read_bytes() == whole.read_bytes())

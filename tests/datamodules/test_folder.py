@@ -134,6 +134,21 @@ def test_a_test_folder_and_a_prediction_folder_of_their_own(root: Path, tmp_path
     assert len(bare.items["predict"]) == 10, "prediction needs no labels"
 
 
+def test_what_is_passed_over_is_said_once(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    others = shutil.copytree(root / "images", tmp_path / "others")
+    (root / "images" / "b.czi").touch()
+    for name in ("c.nd2", "notes.txt", ".hidden"):
+        (others / name).touch()
+    data = FolderDataModule(root, predict_root=others)
+    with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
+        for stage in ("fit", "validate", "predict", "predict"):
+            data.setup(stage)
+    said = [line for line in caplog.messages if "Passed over" in line]
+    assert len(said) == 2
+    assert said[0].startswith(f"{root}: Passed over: 1 .czi, which Karyon cannot read: export OME-TIFF")
+    assert said[1].startswith(f"{others}: Passed over: 1 .nd2, which") and "; 1 .txt, which Karyon does not" in said[1]
+
+
 def test_subfolders_dots_and_hidden_files(root: Path) -> None:
     for folder in ("images", "labels"):
         (root / folder / "deep er" / "ä").mkdir(parents=True)
