@@ -1,10 +1,12 @@
 """``python -m cli COMMAND``: trains, tests and applies Karyon's models."""
 
+import signal
 import sys
 
+from karyon.commands.console import BY_SIGNAL, INTERRUPTED
 from karyon.commands.main import COMMANDS, run
 
-TERMINATED = 128 + 15  # as shells say it
+TERMINATED = BY_SIGNAL + signal.SIGTERM
 
 # Those without a module are LightningCLI's.
 ALL = {
@@ -56,6 +58,11 @@ def train() -> int:
     except SIGTERMException:
         # A SystemExit that would end this with a code of 0, as if the training were done.
         return TERMINATED
+    except SystemExit as stop:
+        # After Ctrl-C Lightning puts everything in order, heeds no second one, and ends with a code of 1.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            return INTERRUPTED
+        raise
 
 
 if __name__ == "__main__":

@@ -127,7 +127,10 @@ def check_finite(pixels: Pixels) -> None:
     if pixels.dtype.kind == "c":
         raise DataError("the pixels are complex numbers: save their absolute values.")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise DataError("the image holds values that are not finite (NaN or infinity): repair or remove it.")
+        raise DataError(
+            "the image holds values that are not finite (NaN or infinity): repair it, or take NaN for background "
+            "(segment --nan background; nan_is_background of PercentileNormalize)."
+        )
 
 
 def to_channels(image: Image, channels: int) -> Image:

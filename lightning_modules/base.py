@@ -1,6 +1,9 @@
 """What all modules share: evaluation, prediction, metrics and the optimizer. Subclasses add the loss."""
 
+import inspect
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import lightning
 import numpy as np
@@ -10,7 +13,9 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from karyon.batch import Batch
+from karyon.checkpoint import checkpoint_weights
 from karyon.detection.predictor import DetectionPredictor
+from karyon.errors import DataError
 from karyon.inference.blocks import Found
 from karyon.inference.predictor import Predictor
 from karyon.inference.views import Diameter
@@ -19,6 +24,7 @@ from karyon.labels import LabelImage
 from karyon.metrics.matching import mostly_unknown
 from karyon.metrics.per_image import PerImageMetric
 from karyon.metrics.segmentation import segmentation_metrics
+from lightning_modules.trained_runs import load_weights
 
 
 class BaseModule(lightning.LightningModule):
@@ -43,6 +49,31 @@ class BaseModule(lightning.LightningModule):
         self.scheduler = scheduler
         self.val_metrics = segmentation_metrics("val/", metrics)
         self.test_metrics = segmentation_metrics("test/", metrics)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **init_args: Any) -> Self:  # type: ignore[override]
+        """Makes a module of its arguments and loads a checkpoint's weights.
+
+        Lightning's own would build what the file names, and so run what a stranger has written into it.
+
+        Args:
+            checkpoint_path: of which tensors alone are read.
+            init_args: of the class.
+
+        Raises:
+            DataError: arguments are missing or unknown; the checkpoint is damaged, or of another architecture.
+        """
+        path = Path(checkpoint_path)
+        try:
+            inspect.signature(cls).bind(**init_args)
+        except TypeError as error:
+            raise DataError(
+                f"{path} does not hold the arguments of {cls.__name__} ({error}): give them by name, or take "
+                "karyon.load_model, which reads the run's config."
+            ) from None
+        module = cls(**init_args)
+        load_weights(module, checkpoint_weights(path), path)
+        return module
 
     @property
     def predictor(self) -> Predictor | DetectionPredictor:

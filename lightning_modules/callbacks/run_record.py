@@ -78,9 +78,9 @@ class RunRecord(Callback):
             with suppress(OSError):
                 self._write_fit(trainer, pl_module, interrupted=True)
             if trainer.is_global_zero:
-                print(
-                    f"Interrupted in epoch {trainer.current_epoch + 1}; the same command with --ckpt_path last goes on."
-                )
+                again = "the same command with --ckpt_path last goes on"
+                with suppress(BrokenPipeError):
+                    print(f"Interrupted in epoch {trainer.current_epoch + 1}; {again}.", flush=True)
 
     def _write_fit(self, trainer: Trainer, pl_module: LightningModule, interrupted: bool) -> None:
         rate = trainer.callback_metrics.get("train/images_per_second")

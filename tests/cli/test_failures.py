@@ -13,6 +13,7 @@ from config_files import QUICKSTART, ROOT
 from lightning import Trainer
 from small_runs import Run, Small
 
+from lightning_modules.callbacks.run_record import RunRecord
 from lightning_modules.segmenter import DenseSegmenter
 
 LAST = Path("runs/quickstart/version_0/checkpoints/last.ckpt")
@@ -69,6 +70,29 @@ def test_sigterm_ends_with_its_code_and_the_run_goes_on(
     assert json.loads(LAST.parents[1].joinpath("record.json").read_text())["fit"]["interrupted"]
     # The batch was finished, and the epoch with it.
     assert steps() == 2
+    assert go_on() == 0
+    assert steps() == 3
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_however_often_ends_with_its_code_and_the_run_goes_on(
+    go_on: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = RunRecord.on_exception
+
+    def again(*args: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        own(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunRecord, "on_exception", again)
+        in_epoch(patched, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert go_on() == 130
+    said = capsys.readouterr()
+    assert "Interrupted in epoch 2; the same command with --ckpt_path last goes on." in said.out
+    assert "Traceback" not in said.err
+    assert steps() == 1
     assert go_on() == 0
     assert steps() == 3
 

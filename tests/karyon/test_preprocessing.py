@@ -34,7 +34,7 @@ def test_integers_are_divided_by_the_greatest_value_of_their_type() -> None:
 
 NORMALIZATIONS = (ScaleToUnit(), PercentileNormalize(), PercentileNormalize(dark_background=True))
 OUTSIDE = ("x: float pixels", "outside [0, 1]", "karyon.preprocessing.PercentileNormalize.")
-NOT_FINITE = ("x: the image holds values that are not finite", "repair or remove")
+NOT_FINITE = ("x: the image holds values that are not finite", "repair it, or take NaN for background")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from echo_model import loader, make_trainer
+from hostile_bundles import Call
 from lightning import seed_everything
 from torch import nn
 
@@ -190,3 +194,27 @@ def test_the_loss_of_an_evaluation_is_the_mean_over_images_whatever_their_batche
     # Of the two together Dice's loss would be another.
     batch = collate(samples)
     assert abs(model.representation.loss(model(batch.image), batch.labels).item() - both) > 1e-3
+
+
+def test_a_checkpoint_of_a_stranger_runs_nothing_and_builds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable
+) -> None:
+    model, path = segmenter(Brightness()), tmp_path / "best.ckpt"
+    parts = {"representation": model.representation, "postprocessing": model.postprocessing}
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "theirs.py").write_text("from pathlib import Path\nPath('executed').touch()\ndef build(*args): ...\n")
+    monkeypatch.chdir(tmp_path)
+    # Lightning imports what stands there, and calls it.
+    torch.save({"state_dict": {}, "hyper_parameters": {"_instantiator": "theirs.build"}}, path)
+    with refused(path, "is of another architecture"):
+        DenseSegmenter.load_from_checkpoint(path, network=Brightness(), **parts)
+    with refused(path, "does not hold the arguments of DenseSegmenter", "'network'", "karyon.load_model"):
+        DenseSegmenter.load_from_checkpoint(path)
+    torch.save({"state_dict": {}, "callbacks": Call(exec, "import theirs")}, path)
+    with refused(path, "is not a readable checkpoint of tensors alone"):
+        DenseSegmenter.load_from_checkpoint(path, network=Brightness(), **parts)
+    assert not (tmp_path / "executed").exists()
+
+    torch.save({"state_dict": {"network.gain": torch.tensor(7.0)}}, path)
+    loaded = DenseSegmenter.load_from_checkpoint(path, network=Brightness(), **parts)
+    assert loaded.network.gain == 7
