@@ -83,7 +83,7 @@ def _parser(prog: str) -> OptionParser:
     parser = OptionParser(
         prog=prog,
         description=f"{__doc__} The same command again goes on after a stop. Exit code: 0 all done, 1 some files "
-        "failed, 2 nothing can be done, 130 interrupted, 143 ended by a scheduler.",
+        "failed, 2 nothing can be done, 130 interrupted, 141 nobody reads what it says, 143 ended by a scheduler.",
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", help="files, folders (with all below) or patterns; TIFF, PNG, JPEG, ..."

@@ -49,8 +49,7 @@ def segment_images(options: argparse.Namespace) -> int:
         f"{counted(len(images), 'file')}; model {model.card.name} on {model.device}; results in {options.out}",
         flush=True,
     )
-    with writing_to(options.out), stoppable():
-        options.out.mkdir(parents=True, exist_ok=True)
+    with writing_to(options.out), stoppable(), options.shard.at_work(options.out):
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
         finished = Finished(options.out / SETTINGS, options.formats, list(images), options.shard == WHOLE)
         linking = Linking(options, finished.formats) if options.link else None

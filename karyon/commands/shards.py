@@ -1,8 +1,14 @@
 """Parts of a set of images, segmented by jobs side by side into one folder of results."""
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from karyon.errors import DataError
+
+PATIENCE = 5.0  # s, in which shards that begin together take their turns
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,19 @@ class Shard:
 
     def decide_once(self, folder: Path, decide: Callable[[], bool]) -> bool:
         """Decides something for all shards, of which many may begin at the same moment: one after the other."""
-        if self == WHOLE:
+        with nullcontext() if self == WHOLE else _locked(folder):
             return decide()
-        from filelock import FileLock
 
-        with FileLock(folder / ".lock"):
-            return decide()
+    @contextmanager
+    def at_work(self, folder: Path) -> Iterator[None]:
+        """Makes the folder of the results, into which nobody else writes while the whole set is in work.
+
+        Raises:
+            DataError: somebody does.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder) if self == WHOLE else nullcontext():
+            yield
 
     @property
     def part(self) -> str:
@@ -53,3 +66,26 @@ class Shard:
 
 
 WHOLE = Shard(1, 1)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    # A lock that outlives a process that is killed would keep out the one that goes on.
+    lock = FileLock(folder / ".lock", fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        raise DataError(
+            f"{folder} is being written by another segment: wait for its end, choose another --out, or let both share "
+            "the files by --shard."
+        ) from None
+    except OSError as error:
+        # There are disks without locks.
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()

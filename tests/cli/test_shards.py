@@ -10,7 +10,7 @@ import tifffile
 from bundles import write_bundle
 from small_runs import Run
 
-from karyon.commands.shards import Shard
+from karyon.commands.shards import WHOLE, Shard
 
 FORMATS = ("--formats", "labels", "objects", "run_lengths", "coco")
 
@@ -48,6 +48,17 @@ def test_shards_and_what_joins_them_give_what_one_job_gives(segment: Run, capsys
     assert "0 segmented, 6 done before, 0 failed" in capsys.readouterr().out
     assert results("parts") == results("whole")
     assert (Path("parts") / "coco.json").exists()
+
+
+@pytest.mark.parametrize("shard", [(), ("--shard", "1/2")])
+def test_two_jobs_that_do_not_share_do_not_mix(
+    segment: Run, shard: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("karyon.commands.shards.PATIENCE", 0.05)
+    with WHOLE.at_work(Path("out")):
+        assert segment("--out", "out", *shard) == 2
+    assert "error: out is being written by another segment: wait for its end" in capsys.readouterr().err
+    assert segment("--out", "out") == 0
 
 
 def test_a_shard_that_died_is_gone_on_with_or_made_up_for(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
