@@ -6,6 +6,7 @@ whatever the card asks for; see `karyon.building`.
 """
 
 import hashlib
+import io
 import json
 import typing
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from karyon.building import build, fits
 from karyon.errors import DataError, first_line
 from karyon.io.reading import read_bytes
 from karyon.io.tensor_files import load_tensors
+from karyon.io.whole_files import write_whole, writing_to
 from karyon.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -75,18 +77,24 @@ class Card:
 
 
 def write_weights(folder: Path, state: "Mapping[str, Tensor]", kind: str, half: bool) -> dict[str, str]:
-    """Writes a state dict, as numbers of 16 bit where asked and possible; returns the card's entry of it."""
+    """Writes a state dict, as numbers of 16 bit where asked and possible; returns the card's entry of it.
+
+    Raises:
+        DataError: it cannot be written; what lay there before still does.
+    """
     import safetensors.torch
     import torch
 
     plain = {name: _halved(value) if half else value for name, value in state.items()}
     # Channels-last weights are not a form of a file.
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in plain.items()}
-    path = folder / WEIGHTS[kind]
+    path, file = folder / WEIGHTS[kind], io.BytesIO()
     if kind == "torch":
-        torch.save(plain, path)
+        torch.save(plain, file)
     else:
-        path.write_bytes(safetensors.torch.save(plain))
+        file.write(safetensors.torch.save(plain))
+    with writing_to(folder):
+        write_whole(path, file.getvalue())
     return {**file_entry(path), "precision": "float16" if half else "float32"}
 
 
@@ -103,8 +111,9 @@ def file_entry(path: Path) -> dict[str, str]:
 
 
 def write_card(folder: Path, card: Card) -> None:
-    """Writes ``card.json``."""
-    (folder / "card.json").write_text(json.dumps(asdict(card), indent=1) + "\n", encoding="utf-8")
+    """Writes ``card.json``; raises as `write_weights`."""
+    with writing_to(folder):
+        write_whole(folder / "card.json", (json.dumps(asdict(card), indent=1) + "\n").encode())
 
 
 def read_card(folder: Path) -> Card:

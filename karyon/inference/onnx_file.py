@@ -1,11 +1,14 @@
 """Writes a dense model for ONNX Runtime: all that comes before the post-processing."""
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from karyon.io.whole_files import write_whole, writing_to
 
 OPSET = 17
 
@@ -31,18 +34,24 @@ def write_onnx(network: nn.Module, representation: Any, path: Path, channels: in
         representation: makes maps of its output.
         path: the file.
         channels: C.
+
+    Raises:
+        DataError: it cannot be written.
     """
     axes = {0: "batch", 2: "height", 3: "width"}
+    file = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter that needs no package but onnx; its successor does.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             MapsNetwork(network, representation).eval(),
             (torch.zeros(1, channels, 64, 96),),
-            str(path),
+            file,
             input_names=["image"],
             output_names=["maps"],
             dynamic_axes={"image": axes, "maps": axes},
             opset_version=OPSET,
             dynamo=False,
         )
+    with writing_to(path.parent):
+        write_whole(path, file.getvalue())

@@ -18,6 +18,10 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield writing
         writing.replace(path)
+    except OSError as error:
+        # Where a disk is full, the system does not say which file it was.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         writing.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bundles import CARD, write_bundle
 
 from karyon import load_model
 from karyon.building import build
-from karyon.bundle import build_network, read_card, read_weights, write_weights
+from karyon.bundle import build_network, read_card, read_weights, write_card, write_weights
 
 STATE = {
     "bias": torch.tensor([0.1, -7.0]),
@@ -190,3 +191,20 @@ def test_a_model_that_is_not_there_is_one_sentence(tmp_path, refused):
     with refused("There is no device cuda:99"):
         load_model(tmp_path, device="cuda:99")
     assert load_model(tmp_path / "card.json", device="cpu").segment(np.eye(3)).labels.tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch"])
+def test_a_full_disk_leaves_the_bundle_that_was_there(kind: str, tmp_path: Path, refused: Callable) -> None:
+    resource = pytest.importorskip("resource")
+    write_bundle(tmp_path, kind, onnx=True)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+    try:
+        with refused("weights.", "cannot be written (File too large): free space"):
+            write_bundle(tmp_path, kind, onnx=True)
+        with refused(tmp_path / "card.json", "cannot be written"):
+            write_card(tmp_path, read_card(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
