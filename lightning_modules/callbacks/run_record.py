@@ -131,15 +131,13 @@ class RunRecord(Callback):
         if checkpoint:
             folder = run_folder(checkpoint)
             for earlier in (folder / "validate" / "record.json", folder / "record.json"):
-                if earlier.exists():
-                    record |= json.loads(earlier.read_text())
+                record |= _written(earlier)
             # The validation of another checkpoint of the run says nothing of this one.
             if record.get("val", {}).get("checkpoint") != str(checkpoint):
                 record.pop("val", None)
         stages: dict[str, Path] = getattr(trainer.lightning_module, "checkpoints", {})
         for name, path in stages.items():
-            fit = run_folder(path) / "record.json"
-            trained = json.loads(fit.read_text()).get("fit") if fit.exists() else None
+            trained = _written(run_folder(path) / "record.json").get("fit")
             record.setdefault("stages", {})[name] = {"checkpoint": str(path), "fit": trained}
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(f"{stage}/")}
         record[stage] = {**self._provenance(trainer), "checkpoint": str(checkpoint), "metrics": metrics}
@@ -169,8 +167,16 @@ class RunRecord(Callback):
         if trainer.is_global_zero and self.folder:
             path = Path(self.folder) / "record.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            earlier = json.loads(path.read_text()) if path.exists() else {}
-            write_whole(path, (json.dumps({**earlier, **record}, indent=1) + "\n").encode())
+            write_whole(path, (json.dumps({**_written(path), **record}, indent=1) + "\n").encode())
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """The record that lies there, empty where there is none; one that is damaged does not cost what was measured."""
+    try:
+        return dict(json.loads(path.read_bytes())) if path.exists() else {}
+    except (ValueError, TypeError):
+        rank_zero_info(f"{path} is not a readable record: what it said is left out.")
+        return {}
 
 
 def commit() -> str:

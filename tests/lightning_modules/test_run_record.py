@@ -134,3 +134,15 @@ def test_what_stopped_the_run_is_said_though_the_record_cannot_be_written(
     monkeypatch.setattr(run_record, "write_whole", full)
     with pytest.raises(ZeroDivisionError, match="the reason"):
         train(tmp_path, model=Stopping(ZeroDivisionError("the reason")))
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"3", b""])
+def test_a_damaged_record_does_not_cost_what_was_measured(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "record.json").write_bytes(content)
+    with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
+        run_record._written(tmp_path / "record.json")
+    assert f"{tmp_path / 'record.json'} is not a readable record" in caplog.text
+    train(tmp_path)
+    assert record(tmp_path)["fit"]["epochs"] == 1
