@@ -14,6 +14,7 @@ import torch
 
 from datamodules.folder import FolderDataModule
 from karyon.batch import Batch, whole_annotation
+from karyon.planes import PixelSize
 from karyon.preprocessing import PercentileNormalize
 
 RNG = np.random.default_rng(0)
@@ -129,6 +130,9 @@ def test_a_test_folder_and_a_prediction_folder_of_their_own(root: Path, tmp_path
     assert len(data.items["test"]) == len(data.items["predict"]) == 10
     batch: Batch = next(iter(data.predict_dataloader()))
     assert batch.labels is None and batch.sources[0] is not None and batch.truths == [None]
+    tifffile.imwrite(other / "images" / "0.tiff", GREY8, resolution=(4e4, 2e4), resolutionunit="CENTIMETER")
+    sizes = {batch.names[0]: batch.pixel_sizes[0] for batch in data.predict_dataloader()}
+    assert sizes.pop("0") == PixelSize(0.25, 0.5) and set(sizes.values()) == {None}
     shutil.rmtree(root / "labels")
     bare = module(root, stages="predict")
     assert len(bare.items["predict"]) == 10, "prediction needs no labels"
