@@ -46,7 +46,7 @@ def write_onnx(network: nn.Module, representation: Any, path: Path, channels: in
         torch.onnx.export(
             MapsNetwork(network, representation).eval(),
             (torch.zeros(1, channels, 64, 96),),
-            file,
+            file,  # type: ignore[arg-type]  # a file object is taken, too
             input_names=["image"],
             output_names=["maps"],
             dynamic_axes={"image": axes, "maps": axes},
