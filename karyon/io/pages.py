@@ -13,6 +13,7 @@ import psutil
 from numpy.typing import NDArray
 
 from karyon.errors import DataError, first_line
+from karyon.io.lazy_image import Image, LazyImage
 from karyon.planes import PixelSize, Plane, plane_of
 
 Pixels = NDArray[Any]
@@ -32,6 +33,8 @@ class Pages:
         channel: the one that was taken, from 0 (-1 for several), and how many there are; None for grey images and
             colours.
         pixel_size: None where the file does not say.
+        lazy: opens one of the images, of which regions can be read; None where they are small, or cannot.
+        passed_over: other pictures of the file, such as a slide's label, in words.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +42,12 @@ class Pages:
     read: Callable[[int], Pixels]
     channel: tuple[int, int] | None = None
     pixel_size: PixelSize | None = None
+    lazy: Callable[[int], LazyImage] | None = None
+    passed_over: tuple[str, ...] = ()
+
+    def open(self, page: int) -> Image:
+        """One of the images, of which no pixel is read yet where it can be read in parts."""
+        return self.lazy(page) if self.lazy else self.read(page)
 
     def plane(self, page: int) -> Plane:
         """Where one of the images, counted from 0, lies."""

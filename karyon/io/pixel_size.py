@@ -27,7 +27,7 @@ Size = tuple[float, float, float]
 
 def pixel_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> PixelSize | None:
     """The size of pixels and the step of planes, to six digits; None where a file does not say, or says nonsense."""
-    for look in (_of_ome, _of_imagej, _of_tags):
+    for look in (_of_ome, _of_aperio, _of_imagej, _of_tags):
         with suppress(ValueError, TypeError, ArithmeticError, LookupError, ElementTree.ParseError):
             x, y, z = look(file, series)
             if 0 < x < math.inf and 0 < y < math.inf:
@@ -44,6 +44,12 @@ def _of_ome(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Size:
     units = [UNITS.get(says.get(f"PhysicalSize{a}Unit", "µm").lower(), math.nan) for a in "XYZ"]
     x, y, z = (float(says[f"PhysicalSize{a}"]) * unit for a, unit in zip("XYZ", units, strict=True))
     return x, y, z
+
+
+def _of_aperio(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Size:
+    says = dict(part.split(" = ") for part in series.keyframe.description.split("|")[1:])
+    side = float(says["MPP"])
+    return side, side, 0.0
 
 
 def _of_imagej(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Size:

@@ -4,8 +4,8 @@ import io
 import logging
 import math
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 
 from karyon.errors import DataError
+from karyon.io.lazy_image import LARGE, LazyImage, Region
 from karyon.io.pages import (
     IN_MEMORY,
     Pages,
@@ -25,6 +26,8 @@ from karyon.io.pages import (
     refuse_choice,
 )
 from karyon.io.pixel_size import pixel_size
+from karyon.io.tiff_regions import Page, region_reader, reopened
+from karyon.io.tiff_series import can_be_cut, main_series
 from karyon.planes import PixelSize
 
 TIFF_SUFFIXES = {".tif", ".tiff"}
@@ -63,7 +66,7 @@ def open_tiff(source: Path | bytes, name: str, channel: int | None = None, raw: 
         if not file.pages:
             raise ValueError("it has no pages")
         check_whole(file)
-        series = _only_series(file, name)
+        series, passed_over = main_series(file, name)
         before = [(axis, size) for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
         leading, sizes = "".join(axis for axis, _ in before), tuple(size for _, size in before)
         if not {"Y", "X"} <= set(series.axes) or 0 in series.shape:
@@ -90,12 +93,21 @@ def open_tiff(source: Path | bytes, name: str, channel: int | None = None, raw: 
 
     def read(k: int) -> Pixels:
         index = tuple(int(position) for position in np.unravel_index(k, shape))
-        with in_one_sentence(name), _reopened(file.filehandle):
+        with in_one_sentence(name), reopened(file.filehandle):
             pixels, axes = read_plane(index[:at] + chosen + index[at:] if chosen else index)
             pixels = pixels.transpose([axes.index(axis) for axis in "YXS" if axis in axes])
             return pick(pixels if raw else _as_shown(pixels, page), sample, name)
 
-    return Pages(shape, leading.replace("C", ""), read, taken, size)
+    def shown(pixels: Pixels) -> Pixels:
+        return pick(pixels if raw else _as_shown(pixels, page), sample, name)
+
+    def lazy(k: int) -> LazyImage:
+        index = tuple(int(position) for position in np.unravel_index(k, shape))
+        with in_one_sentence(name), reopened(file.filehandle):
+            return _lazy_image(series, index[:at] + chosen + index[at:] if chosen else index, shown, name)
+
+    parts = can_be_cut(series) and (series.is_pyramidal or page.nbytes > LARGE)
+    return Pages(shape, leading.replace("C", ""), read, taken, size, lazy if parts else None, passed_over)
 
 
 def tiff_pixel_size(path: Path) -> PixelSize | None:
@@ -127,37 +139,6 @@ def check_tags(file: tifffile.TiffFile, page: tifffile.TiffPage) -> None:
         raise ValueError(f"{declared - len(page.tags)} of its {declared} tags cannot be read")
 
 
-def _only_series(file: tifffile.TiffFile, name: str) -> tifffile.TiffPageSeries:
-    """The image that a file holds, in full resolution, without thumbnails and without a slide's label and macro.
-
-    Of a set of OME-TIFFs, each of which names the images of all, it is the file's own.
-    """
-    own = [series for series in file.series if all(page is not None and page.parent is file for page in series.pages)]
-    own = [series for series in own if not series.keyframe.is_reduced] or own
-    own = [series for series in own if series.name == "Baseline"] or own
-    if len(own) > 1:
-        sizes = ", ".join(" x ".join(map(str, series.shape)) for series in own[:4])
-        raise DataError(f"{name} holds {len(own)} separate images ({sizes}): save each as a file.")
-    if own:
-        return own[0]
-    if len(file.pages) > 1:
-        raise DataError(
-            f"{name} holds some of the planes that its OME-XML names, and the others lie in other files or nowhere: "
-            "save the image as one file."
-        )
-    return tifffile.TiffPageSeries([file.pages.first])
-
-
-@contextmanager
-def _reopened(handle: tifffile.FileHandle) -> Iterator[None]:
-    """A file is open only while it is read from, so that nobody has to close it."""
-    handle.open()
-    try:
-        yield
-    finally:
-        handle.close()
-
-
 Plane = tuple[Pixels, str]
 """Pixels as they are stored, and their axes, of Y, X, S."""
 
@@ -178,12 +159,7 @@ def _plane_reader(
         def read_page(index: tuple[int, ...]) -> Plane:
             this = series.pages[int(np.ravel_multi_index(index, before)) if index else 0]
             assert this is not None, "images with planes in other files are not opened"
-            ends = [start + count for start, count in zip(this.dataoffsets, this.databytecounts, strict=True)]
-            if max(ends, default=0) > packed:
-                raise ValueError("its pixels lie beyond its end")
-            # Where a part has no bytes, the file is sparse.
-            bound = _expansion(page) if all(this.databytecounts) else math.inf
-            check_room(name, page.nbytes, sum(this.databytecounts), bound, not page.is_memmappable)
+            _check_declared(this, page, packed, name, not page.is_memmappable)
             return this.asarray(out="memmap" if page.nbytes > IN_MEMORY else None), page.axes
 
         return read_page
@@ -194,6 +170,47 @@ def _plane_reader(
     order = [k for k, axis in enumerate(series.axes) if axis not in "YXS"]
     pixels = pixels.transpose(order + [series.axes.index(axis) for axis in axes])
     return lambda index: (pixels[index], axes)
+
+
+def _lazy_image(
+    series: tifffile.TiffPageSeries, index: tuple[int, ...], shown: Callable[[Pixels], Pixels], name: str
+) -> LazyImage:
+    """A plane of a series with its resolutions.
+
+    Args:
+        series: for which `karyon.io.tiff_series.can_be_cut`.
+        index: of the plane, along the axes before Y, X, S.
+        shown: turns pixels as they are stored, (h, w) or (h, w, S), into what a viewer shows.
+        name: of the image, for errors.
+    """
+    packed, levels = series.keyframe.parent.filehandle.size, []
+    for level in series.levels:
+        before = level.shape[: -len(level.keyframe.axes)]
+        page = level.pages[int(np.ravel_multi_index(index, before)) if index else 0]
+        assert page is not None, "images with planes in other files are not opened"
+        keyframe = level.keyframe
+        _check_declared(page, keyframe, packed, name, unpacked=False)
+        stored = region_reader(page, keyframe)
+
+        def read(region: Region, stored: Callable[[Region], Pixels] = stored) -> Pixels:
+            with in_one_sentence(name):
+                return shown(stored(region))
+
+        samples = (keyframe.samplesperpixel,) if "S" in keyframe.axes else ()
+        kind = shown(np.zeros((1, 1, *samples), keyframe.dtype))
+        size = keyframe.imagelength, keyframe.imagewidth
+        levels.append(LazyImage((*size, *kind.shape[2:]), kind.dtype, read, name))
+    return replace(levels[0], coarser=levels[1:])
+
+
+def _check_declared(page: Page, keyframe: tifffile.TiffPage, packed: int, name: str, unpacked: bool) -> None:
+    """Compares what a page declares with what a file of so many bytes can hold, as `check_room` does."""
+    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+    if max(ends, default=0) > packed:
+        raise ValueError("its pixels lie beyond its end")
+    # Where a part has no bytes, the file is sparse.
+    bound = _expansion(keyframe) if all(page.databytecounts) else math.inf
+    check_room(name, keyframe.nbytes, sum(page.databytecounts), bound, unpacked)
 
 
 def _expansion(page: tifffile.TiffPage) -> float:
