@@ -72,6 +72,8 @@ class Prediction:
         plane: where the image lies in its file.
         pixel_size: None where it is not known.
         note: what is to be said of the image, such as that it was inverted.
+        factor: how many times as large the image in its file is; more than 1 where a lower resolution was read, whose
+            size and pixels these are.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Prediction:
     plane: Plane = field(default_factory=Plane)
     pixel_size: PixelSize | None = None
     note: str = ""
+    factor: float = 1.0
 
     def to(self, device: Any) -> "Prediction":
         """Itself: `Trainer.predict` moves what it hands back to the CPU, where this is already."""

@@ -9,6 +9,8 @@ from karyon.errors import DataError
 
 LabelImage = NDArray[np.integer[Any]]
 
+BAND = 2**24  # px
+
 
 def relabel(labels: LabelImage, min_area: int = 1, split: bool = False) -> NDArray[np.int64]:
     """Renumbers a label image to 1..N without gaps, dropping slivers.
@@ -65,6 +67,19 @@ def object_boxes(labels: LabelImage) -> NDArray[np.int64]:
 
     slices = ndimage.find_objects(labels)
     return np.array([[x.start, y.start, x.stop, y.stop] for y, x in slices], np.int64).reshape(-1, 4)
+
+
+def object_areas(labels: LabelImage) -> NDArray[np.int64]:
+    """How many pixels each object has, int64 (N,), counted band by band, since a label image may be large.
+
+    >>> object_areas(np.array([[0, 1, 1], [-1, 3, 1]])).tolist()
+    [3, 0, 1]
+    """
+    areas = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+    step = max(1, BAND // max(labels.shape[1], 1))
+    for row in range(0, len(labels), step):
+        areas += np.bincount(np.maximum(labels[row : row + step], 0).ravel(), minlength=len(areas))
+    return areas[1:]
 
 
 def encode_run_lengths(mask: NDArray[np.bool_]) -> str:

@@ -1,13 +1,12 @@
 """A trained model: an image's pixels in, its objects out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from karyon.arrays import as_plane
 from karyon.building import build
@@ -15,11 +14,14 @@ from karyon.bundle import Card, build_network, build_preprocessing, checked_file
 from karyon.checkpoint import checkpoint_card, checkpoint_weights
 from karyon.errors import DataError, first_line
 from karyon.image_type import is_transmitted
+from karyon.inference.answer import Answer as Answer
 from karyon.inference.blocks import Blocks, Found
 from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
 from karyon.inference.predictor import ImagePredictor, Predictor, Report
+from karyon.inference.tissue import find_tissue
 from karyon.inference.views import Diameter, View, choose_view
 from karyon.instances import Instances
+from karyon.io.lazy_image import LazyImage, overview
 from karyon.model_names import DEFAULT as DEFAULT
 from karyon.model_names import MODELS as MODELS
 from karyon.preprocessing import Background, Pixels, Preprocessing
@@ -30,35 +32,6 @@ if TYPE_CHECKING:
     from karyon.detection.predictor import Finder
 
 BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model finds in an image.
-
-    Attributes:
-        instances: the objects, at the image's size.
-        view: how the image was seen.
-        probability: of the foreground, float32 (H, W), where it was asked for and the model gives it.
-        doubtful: whether the objects' scores are lower than on images of which the model finds most.
-    """
-
-    instances: Instances
-    view: View
-    probability: NDArray[np.float32] | None = None
-    doubtful: bool = False
-
-    @property
-    def note(self) -> str:
-        """What a user should know of it; an empty text most often.
-
-        >>> Answer(Instances.from_labels(np.ones((2, 2), int)), View(True, 0.25)).note
-        'inverted; seen 0.25 times as large'
-        """
-        parts = ["inverted"] if self.view.inverted else []
-        parts += [f"seen {self.view.scale:.2g} times as large"] if self.view.scale != 1 else []
-        parts += ["doubtful"] if self.doubtful else []
-        return "; ".join(parts)
 
 
 class Model:
@@ -94,13 +67,16 @@ class Model:
         background: Background = "auto",
         pixel_size: float | None = None,
         probability: bool = False,
+        everywhere: bool = False,
     ) -> Answer:
         """Finds the objects of an image, and tells how it was seen.
 
-        Large images are taken in overlapping blocks, so that memory is bounded but for the image and its result.
+        Large images are taken in overlapping blocks, so that memory is bounded but for the image and its result. A
+        `LazyImage` is read block by block, at the coarsest of its resolutions that is not coarser than the model wants;
+        where it is a slide in transmitted light, its glass is left out.
 
         Args:
-            image: (H, W) or (H, W, 3 RGB), any dtype; an array of any kind, see `karyon.arrays.as_plane`.
+            image: (H, W) or (H, W, 3 RGB), any dtype; an array of any kind, see `karyon.arrays.as_plane`; or lazy.
             diameter: typical diameter of the image's objects, px; the image is rescaled to the model's size. ``"auto"``
                 finds it in a first look, and rescales where it is far from the model's, from an eighth to three
                 times. None keeps the image's scale.
@@ -110,19 +86,27 @@ class Model:
                 the one in which it is surer of what it finds.
             pixel_size: of the image, um; brings it to the scale of training where the model's card names one.
             probability: whether the foreground's probability is wanted, too.
+            everywhere: whether a slide's glass is looked at, too.
 
         Raises:
             DataError: the pixels cannot be used, or the model does not know or not choose its scale.
         """
-        image = np.asarray(as_plane(image, name=name))
+        lazy = isinstance(image, LazyImage) and self.preprocessing.image_size is None
+        image = image if lazy else np.asarray(as_plane(image, name=name))
         if diameter == "auto" and not self._knows_scales:
             diameter = None
         if diameter is not None:
             self._check_scale(name)
+        scale = self._known_scale(diameter, pixel_size)
+        at = partial(self._at, image, diameter, name, report, background, pixel_size, probability, everywhere)
+        if lazy and scale and (level := image.level_for(scale)):
+            return at(level)
         both = background == "auto" and self.preprocessing.wants_dark
         polarities = (False, True) if both else (False,)
-        usual = partial(_usual, image)
-        parts = self.preprocessing.parts(name, image, "dark" if both else background)
+        usual = partial(_usual, overview(image))
+        tissue = find_tissue(image) if lazy and not everywhere else None
+        shown = image.overview[tissue.mask][:, None] if tissue else None
+        parts = self.preprocessing.parts(name, image, "dark" if both else background, shown)
         size = (image.shape[0], image.shape[1])
         if self.preprocessing.image_size:
             planes = parts()
@@ -136,13 +120,47 @@ class Model:
         else:
             # Half of the work is a first look, where there is one: most often it is all.
             first, second = _halves(report) if both or diameter == "auto" else (None, report)
-            view, found = self.predictor.look(parts, size, diameter, polarities, first, probability, usual)
-            if diameter is None and pixel_size and self.card.pixel_size:
-                view, found = replace(view, scale=pixel_size / self.card.pixel_size), None
-            found = found or self.predictor.find(parts, size, view, second, probability)
+            view, found = self.predictor.look(parts, size, diameter, polarities, first, probability, usual, tissue)
+            if diameter is None and scale:
+                view, found = replace(view, scale=scale), None
+            # Now it is known which way round, and how large.
+            if lazy and found is None and (level := image.level_for(view.scale)):
+                return at(level, view)
+            found = found or self.predictor.find(parts, size, view, second, probability, tissue)
         certain, instances = found
         doubtful = bool(len(instances)) and instances.confidence < (self.card.doubt_below or 0)
-        return Answer(instances, View(view.inverted or parts.inverted, view.scale), certain, doubtful)
+        seen = View(view.inverted or parts.inverted, view.scale)
+        return Answer(instances, seen, certain, doubtful, tissue=tissue)
+
+    def _at(
+        self,
+        image: LazyImage,
+        diameter: Diameter,
+        name: str,
+        report: Report | None,
+        background: Background,
+        pixel_size: float | None,
+        probability: bool,
+        everywhere: bool,
+        level: int,
+        view: View | None = None,
+    ) -> Answer:
+        """Finds the objects of an image at one of its resolutions; see `answer`."""
+        factor = image.factor(level)
+        if view is not None and self.preprocessing.wants_dark:
+            background = "bright" if view.inverted else "dark"
+        if view is not None and diameter == "auto" and self.card.object_diameter:
+            diameter = self.card.object_diameter / view.scale
+        size = pixel_size and pixel_size * factor
+        smaller = diameter if diameter in (None, "auto") else float(diameter) / factor
+        found = self.answer(image.at(level), smaller, name, report, background, size, probability, everywhere)
+        return replace(found, level=found.level + level)
+
+    def _known_scale(self, diameter: Diameter, pixel_size: float | None) -> float | None:
+        """How many times as large an image is to be seen, where that is known before it is looked at."""
+        if diameter is None:
+            return pixel_size / self.card.pixel_size if pixel_size and self.card.pixel_size else None
+        return None if diameter == "auto" else (self.card.object_diameter or diameter) / diameter
 
     @property
     def _knows_scales(self) -> bool:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karyon.errors import DataError
+from karyon.io import lazy_image
+from karyon.io.lazy_image import Region as Region
 from karyon.io.pages import Pixels as Pixels
 from karyon.io.pages import nan_filled
 from karyon.labels import LabelImage
 
 Image = NDArray[np.float32]
 Normalization = Callable[[Pixels], Image]
-Region = tuple[slice, slice]
-"""Rows and columns."""
 Background = Literal["auto", "dark", "bright"]
 
 STRIP = 2**22  # numbers
@@ -196,13 +196,20 @@ class Preprocessing:
         """Whether images on a bright background are to be inverted."""
         return isinstance(self.normalization, PercentileNormalize) and self.normalization.dark_background
 
-    def parts(self, name: str, pixels: Pixels, background: Background = "auto") -> "Parts":
+    def parts(
+        self,
+        name: str,
+        pixels: lazy_image.Image,
+        background: Background = "auto",
+        shown: Pixels | None = None,
+    ) -> "Parts":
         """Prepares an image part by part, so that a large one need not be in memory as floats, too.
 
         Args:
             name: of the image, for errors.
             pixels: (H, W) or (H, W, 3), any dtype.
             background: see `PercentileNormalize.fit`.
+            shown: pixels of the image by which contrast is chosen; by default all, or its overview.
 
         Raises:
             DataError: the pixels cannot be normalised.
@@ -210,7 +217,7 @@ class Preprocessing:
         with naming(name):
             normalization = self.normalization
             if isinstance(normalization, PercentileNormalize):
-                normalization = normalization.fit(pixels, background)
+                normalization = normalization.fit(lazy_image.overview(pixels) if shown is None else shown, background)
         return Parts(name, pixels, replace(self, normalization=normalization))
 
 
@@ -225,7 +232,7 @@ class Parts:
     """
 
     name: str
-    pixels: Pixels
+    pixels: lazy_image.Image
     preprocessing: Preprocessing
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from karyon.errors import DataError
+from karyon.io.ome_zarr import images_in
 from karyon.io.other_formats import passed_over
 from karyon.io.reading import IMAGE_SUFFIXES
 
@@ -19,7 +20,8 @@ def find_images(paths: Sequence[str], results: Path) -> tuple[Path, dict[str, Pa
 
     Returns:
         the folder that all paths share, and the files by name: their path below it, with ``/`` and suffix; sorted.
-        Folders that may not be read and links that lead nowhere are among them, so that somebody will say so. And
+        Folders that may not be read and links that lead nowhere are among them, so that somebody will say so; so are
+        the images of OME-Zarr, which are folders. And
         the files beside them that are passed over.
 
     Raises:
@@ -58,7 +60,8 @@ def _find(path: Path, results: Path) -> tuple[Path, set[Path]]:
     if base == results:
         raise DataError(f"{path} is where the results are to go: choose another folder for them, with --out.")
     if is_folder:
-        return base, set(_files_below(base, results))
+        inside = images_in(base)
+        return (base, set(_files_below(base, results))) if inside is None else (base.parent, set(inside))
     return base, set() if signs is None else set(_files_like(base, str(Path(*path.parts[signs:])), results))
 
 
@@ -70,7 +73,7 @@ def _files_like(base: Path, pattern: str, results: Path) -> Iterator[Path]:
         return
     for path in matches:
         if path.is_dir():
-            yield from _files_below(path, results)
+            yield from images_in(path) or _files_below(path, results)
         elif not path.name.startswith(".") and (results not in path.parents or results in base.parents):
             yield path
 
@@ -94,6 +97,8 @@ def _files_below(folder: Path, results: Path) -> Iterator[Path]:
                 continue
             if not is_folder:
                 yield path
+            elif (inside := images_in(path)) is not None:
+                yield from inside
             else:
                 # Links last, so that a folder has the name under which it lies here.
                 (waiting.append if path.is_symlink() else waiting.appendleft)(path)

@@ -127,6 +127,9 @@ def _parser(prog: str) -> OptionParser:
         "--pixel-size", type=_pixel_size, metavar="UM", help="side of a pixel in um, of the files that do not name it"
     )
     parser.add_argument(
+        "--everywhere", action="store_true", help="look at the empty glass of a slide, too; see looked_at/ in --out"
+    )
+    parser.add_argument(
         "--rotations", "--tta", action="store_true", help="average over rotations and flips; eight times the work"
     )
     parser.add_argument(

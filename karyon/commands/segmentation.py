@@ -16,9 +16,11 @@ from karyon.commands.inputs import find_images
 from karyon.commands.linking import Linking, forget_links, in_pixels
 from karyon.commands.shards import WHOLE
 from karyon.errors import DataError, printable
+from karyon.inference.tissue import looked_at
 from karyon.instances import Prediction
 from karyon.io.file_names import names_stay_apart
 from karyon.io.formats import Format
+from karyon.io.lazy_image import Image, LazyImage
 from karyon.io.other_formats import passed_over
 from karyon.io.pages import nan_filled
 from karyon.io.reading import Pages, open_image
@@ -94,6 +96,7 @@ class FileSegmenter:
         self.tally = Tally("segmented")
         self.inverted: list[str] = []
         self.doubtful: list[str] = []
+        self.passed_over: list[str] = []
 
     def do(self, name: str, path: Path, report: Callable[[str, float], None]) -> str:
         """Segments a file, or says why not.
@@ -133,6 +136,8 @@ class FileSegmenter:
         pages = open_image(path, channel=self.options.channel)
         if self.linking:
             self.linking.check(str(path), pages, self._pixel_size(pages))
+        if pages.passed_over:
+            self.passed_over.append(f"{name}: {', '.join(pages.passed_over)}")
 
         def page_report(page: int, share: float) -> None:
             share = (page + share) / len(pages)
@@ -162,14 +167,18 @@ class FileSegmenter:
         title = page_name(name, pages, page)
         if self._is_done(title):
             return None
-        image = pages.read(page)
+        image = pages.open(page)
+        if isinstance(image, LazyImage) and pages.shape:
+            # The label images of a stack have one size.
+            image = replace(image, coarser=())
         if self.options.nan == "background":
             image = nan_filled(image)
-        pixel_size, plane = self._pixel_size(pages), pages.plane(page)
-        predicted = partial(Prediction, title, image.shape[:2], plane=plane, pixel_size=pixel_size)
+        pixel_size = self._pixel_size(pages)
         if title in self.finished.left:
             instances = self.finished.objects(self.results, name, title, page)
-            self.results.add(predicted(None, instances), image, self.finished.added)
+            image, about = at_size(image, instances.labels.shape, pixel_size)
+            about |= {"plane": pages.plane(page)}
+            self.results.add(Prediction(title, size_of(image), None, instances, **about), image, self.finished.added)
             self.finished.left.remove(title)
             return None
         source = f"{path}, page {page + 1}" if pages.shape else str(path)
@@ -182,12 +191,19 @@ class FileSegmenter:
             self.options.background,
             pixel_size.side if pixel_size else None,
             bool(PROBABILITIES & set(self.results.formats)),
+            self.options.everywhere,
         )
-        self.results.write(predicted(found.probability, found.instances, note=found.note), image)
+        if found.tissue and isinstance(image, LazyImage):
+            self.results.picture("looked_at", title, looked_at(image, found.tissue))
+        image, about = at_size(image, found.instances.labels.shape, pixel_size)
+        about |= {"plane": pages.plane(page), "note": found.note}
+        self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
         return found
 
     def remarks(self) -> None:
         """Says which files were inverted, and which results are to be looked at first."""
+        if self.passed_over:
+            print(f"Passed over beside the images of slides: {'; '.join(map(printable, self.passed_over))}.")
         if self.inverted:
             print(f"Inverted, since their background is bright: {_shown(self.inverted)}. --background dark forbids it.")
         if self.doubtful:
@@ -204,6 +220,21 @@ class FileSegmenter:
 
 def _shown(names: list[str]) -> str:
     return named([*map(printable, names)], SHOWN)
+
+
+def size_of(image: Image) -> tuple[int, int]:
+    """Height and width, px."""
+    return image.shape[0], image.shape[1]
+
+
+def at_size(image: Image, size: tuple[int, ...], pixel_size: PixelSize | None) -> tuple[Image, dict[str, Any]]:
+    """An image at the resolution that has the size of its objects, and what a `Prediction` says of that."""
+    if not isinstance(image, LazyImage) or image.shape[:2] == size:
+        return image, {"pixel_size": pixel_size}
+    level = next(k for k in range(len(image.coarser) + 1) if image.at(k).shape[:2] == size)
+    factor = image.factor(level)
+    larger = pixel_size and PixelSize(pixel_size.x * factor, pixel_size.y * factor)
+    return image.at(level), {"pixel_size": larger, "factor": factor}
 
 
 def page_name(name: str, pages: Pages, page: int) -> str:
@@ -240,6 +271,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
             key: getattr(options, key)
             for key in ("channel", "background", "nan", "diameter", "pixel_size", "rotations", "precision")
         },
+        "everywhere": options.everywhere or None,
         SHORT: options.short or None,
         "formats": [known for known in get_args(Format) if known in options.formats],
     }

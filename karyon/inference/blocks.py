@@ -1,7 +1,9 @@
 """Large images, block by block: memory stays that of a block, and every object is found once, and whole."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -9,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from karyon.inference.label_store import blank
 from karyon.instances import Instances
+from karyon.io.lazy_image import Region
 from karyon.labels import object_boxes
 
 Found = tuple[NDArray[np.float32] | None, Instances]
@@ -28,17 +32,18 @@ class Blocks:
         block: height and width without the halo, px; smaller images are one block.
         halo: around each block, px.
         align: blocks begin at multiples of this, px; a multiple of the network's stride.
+        at_once: how many blocks are looked at side by side.
 
     Raises:
         ValueError: block or halo are not multiples of ``align``.
     """
 
-    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32) -> None:
+    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32, at_once: int = 1) -> None:
         if block < align or halo < 0 or block % align or halo % align:
             raise ValueError(
                 f"Blocks of {block} px with a halo of {halo} px cannot be used: both must be multiples of {align} px."
             )
-        self.block, self.halo, self.align = block, halo, align
+        self.block, self.halo, self.align, self.at_once = block, halo, align, at_once
 
     def at_scale(self, scale: float) -> "Blocks":
         """Blocks of an image that is seen so many times as large, each with as much around it to see."""
@@ -49,35 +54,69 @@ class Blocks:
         halo = aligned(self.halo / scale)
         # Wider halos ask for larger blocks, or most of the work would be theirs.
         block = self.block / scale if scale >= 1 else max(self.block, 2 * halo)
-        return Blocks(aligned(block), halo, self.align)
+        return Blocks(aligned(block), halo, self.align, self.at_once)
 
-    def find(self, size: tuple[int, int], find: Callable[["Block"], Found], probability: bool = False) -> Found:
+    def find(
+        self,
+        size: tuple[int, int],
+        find: Callable[["Block"], Found],
+        probability: bool = False,
+        wanted: Callable[[Region], bool] = lambda region: True,
+    ) -> Found:
         """Puts the objects of all blocks of an image together.
+
+        Blocks are looked at side by side, and put together in their order: the objects and their ids are the same
+        whatever their number.
 
         Args:
             size: height and width of the image, px.
-            find: finds the objects in the region of a block, at the region's size.
+            find: finds the objects in the region of a block, at the region's size; called by several threads.
             probability: whether the probability is wanted, too.
+            wanted: tells of a block without its halo whether it is to be looked at.
         """
-        labels = np.zeros(size, np.int32)
-        whole = np.zeros(size, np.float32) if probability else None
+        labels, release = blank(size, np.int32)
+        whole, release_too = blank(size, np.float32) if probability else (None, release)
         scores: list[NDArray[np.float32]] = []
         boxes: list[NDArray[np.int64]] = []
-        cores = list(product(self._cut(size[0]), self._cut(size[1])))
-        for number, core in enumerate(cores):
-            block = Block.around(core, self.halo, size, number / len(cores))
-            certain, found = find(block)
+        cores = [core for core in product(self._cut(size[0]), self._cut(size[1])) if wanted(core)]
+        every = [Block.around(core, self.halo, size, number / len(cores)) for number, core in enumerate(cores)]
+        for block, (certain, found) in side_by_side(find, every, self.at_once):
             kept, box = _add(labels[block.region], found, block.core_in_region, sum(map(len, scores)))
             scores.append(found.scores[kept])
             rows, columns = block.region
             boxes.append(box + np.array([columns.start, rows.start, columns.start, rows.start]))
             if whole is not None and certain is not None:
                 whole[block.core] = certain[block.core_in_region]
+            if block.core[1].stop == size[1]:
+                release()
+                release_too()
+        if not cores:
+            return whole, Instances.from_labels(labels)
         return whole, Instances(labels, np.concatenate(scores), np.concatenate(boxes))
 
     def _cut(self, length: int) -> Iterator[slice]:
         for start in range(0, length, self.block):
             yield slice(start, min(start + self.block, length))
+
+
+def side_by_side(
+    find: Callable[["Block"], Found], blocks: Sequence["Block"], at_once: int
+) -> Iterator[tuple["Block", Found]]:
+    """Each block with what is found in it, in order, of which no more than so many are in work or waiting."""
+    if at_once == 1 or len(blocks) == 1:
+        yield from ((block, find(block)) for block in blocks)
+        return
+    with ThreadPoolExecutor(at_once) as threads:
+        waiting = deque[tuple[Block, Future[Found]]]()
+        try:
+            for block in blocks:
+                waiting.append((block, threads.submit(find, block)))
+                if len(waiting) == at_once:
+                    first, found = waiting.popleft()
+                    yield first, found.result()
+            yield from ((block, found.result()) for block, found in waiting)
+        finally:
+            threads.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Images = NDArray[np.float32]
 """(B, C, H, W), prepared as for training."""
 Precision = Literal["fp32", "bf16"]
+COMPUTING = Lock()
+"""Held by the one network that computes: it uses all cores, and most of the memory. What is not a network goes on."""
 
 
 class Engine(Protocol):
@@ -68,7 +71,8 @@ class OnnxEngine:
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
         try:
-            (maps,) = self.session.run(["maps"], {"image": np.ascontiguousarray(images)})
+            with COMPUTING:
+                (maps,) = self.session.run(["maps"], {"image": np.ascontiguousarray(images)})
         except Exception as error:
             raise DataError(f"{self.path} cannot be applied ({first_line(error)}): export the bundle again.") from None
         maps = np.asarray(maps)
@@ -95,7 +99,7 @@ class TorchEngine:
         import torch
 
         half = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
-        with torch.inference_mode(), half:
+        with COMPUTING, torch.inference_mode(), half:
             # Torch warns of arrays that it must not write to.
             given = torch.from_numpy(np.require(images, requirements=("C", "W"))).to(self.device)
             return self.maps(given).float().cpu().numpy()

@@ -14,6 +14,7 @@ from karyon.errors import DataError
 from karyon.inference.blocks import Block, Blocks, Found
 from karyon.inference.engines import Engine, Images
 from karyon.inference.rotations import VIEWS, turn
+from karyon.inference.tissue import Tissue
 from karyon.inference.views import AS_IS, Diameter, View, areas_at, choose_view, size_at
 from karyon.preprocessing import Image, Region
 from karyon.representations.protocol import Maps, Postprocessing
@@ -87,8 +88,9 @@ class ImagePredictor(ABC):
         report: Report | None = None,
         probability: bool = False,
         usual: Callable[[], bool | None] = lambda: None,
+        tissue: Tissue | None = None,
     ) -> tuple[View, Found | None]:
-        """Decides how an image is seen, by a first look at its middle where that is needed.
+        """Decides how an image is seen, by a first look at its middle, or its tissue, where that is needed.
 
         Args:
             part: gives a region of the prepared image, (C, h, w).
@@ -98,12 +100,14 @@ class ImagePredictor(ABC):
             report: is told how far it is.
             probability: whether the foreground's probability is wanted, too.
             usual: see `karyon.inference.views.choose_view`.
+            tissue: what of the image is looked at; None is all.
 
         Returns:
             the view, and the objects where the look has been at the whole image in just that view.
         """
-        top, left = (max(0, (side - FIRST_LOOK) // 2) for side in size)
         seen = min(size[0], FIRST_LOOK), min(size[1], FIRST_LOOK)
+        middle_of = (size[0] - seen[0]) // 2, (size[1] - seen[1]) // 2
+        top, left = tissue.densest(seen, size) if tissue else middle_of
         middle = partial(_shifted, part, top, left)
         looks = count()
 
@@ -123,6 +127,7 @@ class ImagePredictor(ABC):
         view: View = AS_IS,
         report: Report | None = None,
         probability: bool = False,
+        tissue: Tissue | None = None,
     ) -> Found:
         """Finds the objects of one image, of which regions are prepared when they are needed.
 
@@ -132,6 +137,7 @@ class ImagePredictor(ABC):
             view: how it is seen.
             report: is told how far it is.
             probability: whether the foreground's probability is wanted, too.
+            tissue: what of the image is looked at; None is all.
         """
 
         def find(block: Block) -> Found:
@@ -142,7 +148,9 @@ class ImagePredictor(ABC):
             return self.at_once((1 - region if view.inverted else region)[None], [size], view.scale, probability)[0]
 
         blocks = self.blocks.at_scale(view.scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
-        return blocks.find(size, find, probability)
+        if tissue is None:
+            return blocks.find(size, find, probability)
+        return blocks.find(size, find, probability, partial(tissue.touches, size=size))
 
 
 @dataclass

@@ -6,6 +6,7 @@ In each format an object carries the id that it has in the label image.
 import io
 import json
 import zipfile
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import cv2
@@ -16,24 +17,47 @@ from roifile import ROI_TYPE, ImagejRoi
 
 from karyon.errors import DataError
 from karyon.instances import Prediction
+from karyon.io.lazy_image import Image
+from karyon.io.object_groups import groups, runs_of
 from karyon.io.outlines import Polygon, outlines
-from karyon.labels import LabelImage, object_runs
+from karyon.labels import LabelImage
 from karyon.pictures.overlay import side_by_side
 from karyon.planes import PixelSize
 
 # By which QuPath lists and shows them, and lets them be selected together.
+PYRAMID, SMALLEST_LEVEL, TILE = 2**26, 10, 512  # px of a label image, from which on; 2^10 px; px
 CLASSIFICATION = {"name": "object", "color": [255, 204, 51]}
 
 
 def label_tiff(labels: LabelImage, pixel_size: PixelSize | None = None) -> bytes:
-    """A label image as TIFF: 16 bit, 32 where an id is above 65,535, signed where something is not annotated (-1)."""
+    """A label image as TIFF: 16 bit, 32 where an id is above 65,535, signed where something is not annotated (-1).
+
+    A large one is a pyramid of tiles, whose lower resolutions are SubIFDs of every second pixel.
+    """
     kinds = (np.uint16, np.uint32) if labels.min(initial=0) >= 0 else (np.int32, np.int32)
-    labels = labels.astype(kinds[int(labels.max(initial=0) >= 2**16)])
+    dtype = np.dtype(kinds[int(labels.max(initial=0) >= 2**16)])
+    levels = max(0, (max(labels.shape) - 1).bit_length() - SMALLEST_LEVEL) if labels.size > PYRAMID else 0
+    options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack", "metadata": None}
     file = io.BytesIO()
-    tifffile.imwrite(
-        file, labels, compression="zlib", photometric="minisblack", metadata=None, **resolution(pixel_size)
-    )
+    if not levels:
+        tifffile.imwrite(file, labels.astype(dtype), **options, **resolution(pixel_size))
+        return file.getvalue()
+    with tifffile.TiffWriter(file, bigtiff=True) as writer:
+        for level in range(levels + 1):
+            part = labels[:: 2**level, :: 2**level]
+            place: dict[str, Any] = {"subfiletype": 1} if level else {"subifds": levels}
+            size = pixel_size and PixelSize(pixel_size.x * 2**level, pixel_size.y * 2**level)
+            options |= {"shape": part.shape, "dtype": dtype, "tile": (TILE, TILE)}
+            writer.write(_tiles(part, dtype), **options, **place, **resolution(size))
     return file.getvalue()
+
+
+def _tiles(labels: LabelImage, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """The tiles of a TIFF, made one by one."""
+    for top in range(0, labels.shape[0], TILE):
+        for left in range(0, labels.shape[1], TILE):
+            part = labels[top : top + TILE, left : left + TILE]
+            yield np.pad(part, [(0, TILE - side) for side in part.shape]).astype(dtype)
 
 
 def probability_tiff(probability: NDArray[np.float32] | None, pixel_size: PixelSize | None = None) -> bytes:
@@ -63,7 +87,7 @@ def resolution(pixel_size: PixelSize | None) -> dict[str, Any]:
     return {"resolution": (1e4 / pixel_size.x, 1e4 / pixel_size.y), "resolutionunit": "CENTIMETER"}
 
 
-def overlay_png(prediction: Prediction, source: NDArray[Any], scores: bool = False, filled: bool = False) -> bytes:
+def overlay_png(prediction: Prediction, source: Image, scores: bool = False, filled: bool = False) -> bytes:
     """The input beside the result, with the objects' scores or filled in jet where asked."""
     found = prediction.instances
     size, written = prediction.pixel_size, found.scores if scores else None
@@ -80,8 +104,10 @@ def roi_zip(prediction: Prediction) -> bytes:
     file = io.BytesIO()
     plane = prediction.plane
     with zipfile.ZipFile(file, "w") as archive:
-        for number, polygons in enumerate(outlines(prediction.instances.labels), start=1):
-            roi = _roi(polygons, prediction.instances.boxes[number - 1].tolist())
+        for number, polygons in enumerate(_outlines(prediction), start=1):
+            roi = _roi(
+                polygons, (prediction.instances.boxes[number - 1] * prediction.factor).round().astype(int).tolist()
+            )
             roi.name, roi.position = str(number), plane.position
             if plane.is_hyperstack:
                 roi.c_position, roi.z_position, roi.t_position = max(plane.c, 0) + 1, plane.z + 1, plane.t + 1
@@ -116,13 +142,29 @@ def _roi(polygons: list[Polygon], box: list[int]) -> ImagejRoi:
     )
 
 
+def _outlines(prediction: Prediction) -> Iterator[list[Polygon]]:
+    """The polygons of each object, by ascending id, in px of the image in its file."""
+    for group in groups(prediction.instances):
+        corner = np.array([group.left, group.top])
+        for polygons in outlines(group.labels):
+            moved = ([ring + corner for ring in polygon] for polygon in polygons)
+            # Whole numbers remain such.
+            yield [
+                polygon if prediction.factor == 1 else [ring * prediction.factor for ring in polygon]
+                for polygon in moved
+            ]
+
+
 def geojson(prediction: Prediction, kind: Literal["detection", "annotation"] = "detection") -> bytes:
     """QuPath's objects, each named by its id, with its score as a measurement; annotations can be edited there."""
-    features = []
+    return b"".join(geojson_parts(prediction, kind))
+
+
+def geojson_parts(prediction: Prediction, kind: Literal["detection", "annotation"] = "detection") -> Iterator[bytes]:
+    """What `geojson` gives, object by object."""
+    yield b'{"type":"FeatureCollection","features":['
     scores = prediction.instances.scores.tolist()
-    for number, (polygons, score) in enumerate(
-        zip(outlines(prediction.instances.labels), scores, strict=True), start=1
-    ):
+    for number, (polygons, score) in enumerate(zip(_outlines(prediction), scores, strict=True), start=1):
         coordinates = [[[*ring.tolist(), ring[0].tolist()] for ring in polygon] for polygon in polygons]
         single = len(coordinates) == 1
         geometry = {
@@ -137,8 +179,9 @@ def geojson(prediction: Prediction, kind: Literal["detection", "annotation"] = "
             "isLocked": False,
             "measurements": {"id": number, "score": round(score, 4)},
         }
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    return _json({"type": "FeatureCollection", "features": features})
+        comma = b"," if number > 1 else b""
+        yield comma + _json({"type": "Feature", "geometry": geometry, "properties": properties})
+    yield b"]}"
 
 
 def coco(prediction: Prediction) -> bytes:
@@ -146,7 +189,7 @@ def coco(prediction: Prediction) -> bytes:
     height, width = prediction.size
     instances = prediction.instances
     annotations = []
-    for number, runs in enumerate(object_runs(instances.labels), start=1):
+    for number, runs in enumerate(runs_of(instances), start=1):
         x0, y0, x1, y1 = instances.boxes[number - 1].tolist()
         annotations.append(
             {

@@ -11,8 +11,10 @@ Format = Literal[
     "geojson",
     "coco",
     "objects",
+    "parquet",
     "run_lengths",
     "probability",
     "membranes",
+    "zarr",
 ]
 DEFAULT: tuple[Format, ...] = ("labels", "overlays", "objects", "run_lengths")

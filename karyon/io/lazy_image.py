@@ -105,3 +105,24 @@ Image = Pixels | LazyImage
 def overview(image: Image) -> Pixels:
     """What stands for an image where its statistics are looked up: itself, or of a lazy one the whole but smaller."""
     return image.overview if isinstance(image, LazyImage) else image
+
+
+def assemble(out: Pixels, region: Region, side: tuple[int, int], part: Callable[[int, int], Pixels | None]) -> None:
+    """Puts a region together from the parts that an image lies in.
+
+    Args:
+        out: (h, w) or (h, w, S), of the region's size; where there is no part it stays as it is.
+        region: within the image.
+        side: height and width of the parts, px.
+        part: gives one by its row and column among them; those at the image's edges may be smaller.
+    """
+    rows, columns = region
+    for y in range(rows.start // side[0], -(-rows.stop // side[0])):
+        for x in range(columns.start // side[1], -(-columns.stop // side[1])):
+            if (pixels := part(y, x)) is not None:
+                top, left = y * side[0] - rows.start, x * side[1] - columns.start
+                bottom, right = min(top + len(pixels), len(out)), min(left + pixels.shape[1], out.shape[1])
+                above, before = max(-top, 0), max(-left, 0)
+                if bottom > top + above and right > left + before:
+                    part_of = pixels[above : bottom - top, before : right - left]
+                    out[top + above : bottom, left + before : right] = part_of

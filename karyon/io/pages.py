@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import psutil
@@ -85,12 +85,18 @@ def pick(pixels: Pixels, channel: int | None, name: str) -> Pixels:
     return pixels
 
 
-def nan_filled(pixels: Pixels) -> Pixels:
+@overload
+def nan_filled(pixels: Pixels) -> Pixels: ...
+@overload
+def nan_filled(pixels: Image) -> Image: ...
+def nan_filled(pixels: Image) -> Image:
     """Pixels with background in place of what is not a number: with the median of the others.
 
     >>> nan_filled(np.array([1.0, np.nan, 3.0, 1.0])).tolist()
     [1.0, 1.0, 3.0, 1.0]
     """
+    if isinstance(pixels, LazyImage):
+        return pixels.with_nan_filled()
     if pixels.dtype.kind != "f" or not (missing := np.isnan(pixels)).any() or missing.all():
         return pixels
     return np.where(missing, np.median(pixels[~missing]), pixels).astype(pixels.dtype)

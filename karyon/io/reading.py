@@ -15,6 +15,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from karyon.errors import DataError
+from karyon.io.ome_zarr import metadata, open_ome_zarr
 from karyon.io.other_formats import refuse_unread
 from karyon.io.pages import Pages as Pages
 from karyon.io.pages import Pixels as Pixels
@@ -57,7 +58,8 @@ def open_image(
     pyramid, the image in full resolution is taken.
 
     Args:
-        source: a TIFF, OME-TIFF, PNG, JPEG, WebP or BMP file, whatever its suffix says, or its content.
+        source: a TIFF, OME-TIFF, PNG, JPEG, WebP or BMP file, whatever its suffix says, or its content; or an image of
+            OME-Zarr.
         name: what to call it in an error; the file's path by default.
         channel: the one to take of an image of several, from 1, or three as red, green and blue; colour images need
             none.
@@ -72,6 +74,8 @@ def open_image(
         return _composed([open_image(source, name, each, raw) for each in channel])
     if isinstance(source, Path):
         refuse_unread(source)
+        if source.is_dir() and metadata(source) is not None:
+            return open_ome_zarr(source, name, channel)
     start = source[:4] if isinstance(source, bytes) else read_bytes(source, 4)
     if not start:
         raise DataError(f"{name} is empty (0 bytes): copy or download it again.")

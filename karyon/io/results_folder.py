@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from karyon.errors import DataError
 from karyon.instances import Prediction
-from karyon.io.encoding import coco, geojson, label_tiff, overlay_png, probability_tiff, resolution, roi_zip
+from karyon.io.encoding import coco, geojson_parts, label_tiff, overlay_png, png, probability_tiff, resolution, roi_zip
 from karyon.io.file_names import file_stem, portable, without_suffix
 from karyon.io.formats import DEFAULT, Format
+from karyon.io.lazy_image import Image
+from karyon.io.ome_zarr import write_label_zarr
+from karyon.io.parquet import check_parquet, write_parquet
 from karyon.io.result_tables import (
     TABLES,
     begin_table,
@@ -30,13 +33,13 @@ from karyon.io.tables import object_rows, run_length_rows
 from karyon.io.whole_files import whole, write_whole
 from karyon.planes import PixelSize
 
-FILES: dict[str, tuple[str, Callable[[Prediction, NDArray[Any]], bytes]]] = {
+FILES: dict[str, tuple[str, Callable[[Prediction, Image], bytes | Iterator[bytes]]]] = {
     "labels": (".tif", lambda prediction, source: label_tiff(prediction.instances.labels, prediction.pixel_size)),
     "overlays": (".png", overlay_png),
     "scores": (".png", partial(overlay_png, scores=True)),
     "jet": (".png", partial(overlay_png, filled=True)),
     "rois": (".zip", lambda prediction, source: roi_zip(prediction)),
-    "geojson": (".geojson", lambda prediction, source: geojson(prediction)),
+    "geojson": (".geojson", lambda prediction, source: geojson_parts(prediction)),
     "coco": (".json", lambda prediction, source: coco(prediction)),
     "probability": (".tif", lambda prediction, source: probability_tiff(prediction.probability, prediction.pixel_size)),
     "membranes": (
@@ -71,6 +74,7 @@ class ResultFolder:
     * ``rois/<name>.zip``, a set of selections for Fiji's ROI Manager;
     * ``geojson/<name>.geojson``, detections for QuPath;
     * ``coco/<name>.json``, annotations in COCO's form; those of all images together in ``coco.json`` at the end;
+    * ``zarr/<name>.zarr``, the label image as a multiscale OME-Zarr (NGFF 0.5);
     * ``probability/<name>.tif``, that a pixel is inside an object, float32;
     * ``membranes/<name>.tif``, that it is not: of a model of cells, the membranes.
 
@@ -81,6 +85,7 @@ class ResultFolder:
       area and channels, score; area (um2), diameter of a disc of that area and centroid (um) where the size of a pixel
       is known;
     * ``run_lengths.csv``: the competition's form, one row for an image without objects;
+    * ``objects.parquet``: ``objects.csv`` as Parquet, at the end;
     * ``counts.csv``: a row an image, in any case: the number of objects, the mean of their scores, and what is to be
       said of the image, such as that it was inverted, or that the model is in doubt.
 
@@ -110,18 +115,20 @@ class ResultFolder:
         self.complete: set[str] = set()
         self.open_files = ExitStack()
         self.tables: dict[str, TextIO] = {}
+        if "parquet" in formats:
+            check_parquet()
         for kind in (kind for kind in FILES if kind in formats):
             (folder / kind).mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         if resume:
             self.complete = complete_images(folder) | complete_images(folder, part)
         for table, columns in TABLES.items():
-            if table in formats or table == "counts":
+            if table in formats or table == "counts" or (table == "objects" and "parquet" in formats):
                 path = folder / f"{table}.csv{part}"
                 begin_table(path, columns, self.complete)
                 self.tables[table] = self.open_files.enter_context(path.open("a", newline="", encoding="utf-8"))
 
-    def write(self, prediction: Prediction, source: NDArray[Any]) -> None:
+    def write(self, prediction: Prediction, source: Image) -> None:
         """Keeps a prediction.
 
         Args:
@@ -134,7 +141,7 @@ class ResultFolder:
         self._add("counts", [(prediction.name, len(found), confidence, prediction.note)])
         self.complete.add(prediction.name)
 
-    def add(self, prediction: Prediction, source: NDArray[Any], formats: Sequence[Format]) -> None:
+    def add(self, prediction: Prediction, source: Image, formats: Sequence[Format]) -> None:
         """Writes some of the formats, of an image that has the others."""
         for kind, (_, encode) in FILES.items():
             if kind in formats:
@@ -142,10 +149,20 @@ class ResultFolder:
                 with _apart(path):
                     path.parent.mkdir(parents=True, exist_ok=True)
                     write_whole(path, encode(prediction, source))
-        if "objects" in formats:
+        if "zarr" in formats:
+            path = self.folder / "zarr" / f"{self.stem(self.shown(prediction.name))}.zarr"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_label_zarr(path, prediction.instances.labels, prediction.pixel_size)
+        if {"objects", "parquet"} & set(formats) and "objects" in self.tables:
             self._add("objects", object_rows(prediction, source))
         if "run_lengths" in formats:
             self._add("run_lengths", run_length_rows(prediction, self.shown(prediction.name)))
+
+    def picture(self, folder: str, name: str, picture: NDArray[Any]) -> None:
+        """Writes a picture of an image, (H, W, 3 RGB), beside its results, as PNG into a folder of that name."""
+        path = self.folder / folder / f"{self.stem(self.shown(name))}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, png(picture))
 
     def path(self, kind: str, name: str) -> Path:
         """Where the file of an image lies."""
@@ -181,6 +198,8 @@ class ResultFolder:
     def join(self) -> None:
         """Brings together what the set is to have in one file, after the last process has closed its tables."""
         merge_parts(self.folder)
+        if "parquet" in self.formats:
+            write_parquet(self.folder / "objects.csv", self.folder / "objects.parquet")
         if "coco" in self.formats:
             names = [row[0] for row in read_rows(self.folder / "counts.csv")]
             join_coco([self.path("coco", name) for name in names], self.folder / "coco.json")

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karyon.instances import Prediction
-from karyon.labels import encode_objects
+from karyon.io.lazy_image import Image
+from karyon.io.object_groups import runs_of
 from karyon.planes import PixelSize
 
 OBJECT_COLUMNS = (
@@ -18,7 +19,7 @@ OBJECT_COLUMNS = (
 )
 
 
-def object_rows(prediction: Prediction, source: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
+def object_rows(prediction: Prediction, source: Image) -> Iterator[tuple[Any, ...]]:
     """Describes each object.
 
     Args:
@@ -29,12 +30,11 @@ def object_rows(prediction: Prediction, source: NDArray[Any]) -> Iterator[tuple[
         the entries of `OBJECT_COLUMNS`; those in um are empty where the size of a pixel is not known.
     """
     labels, boxes = prediction.instances.labels, prediction.instances.boxes
-    intensity = source if source.ndim == 2 else source.mean(axis=-1, dtype=np.float32)
     for number, (x0, y0, x1, y1) in enumerate(boxes.tolist(), start=1):
         # Each in its own box: what is done to all pixels of the image is done once for many objects.
         rows, columns = np.nonzero(labels[y0:y1, x0:x1] == number)
         centre_y, centre_x = float(rows.mean()), float(columns.mean())
-        mean = intensity[y0:y1, x0:x1][rows, columns].mean(dtype=np.float64)
+        mean = source[y0:y1, x0:x1][rows, columns].mean(dtype=np.float64)
         yield (
             *(prediction.name, number, len(rows), round(centre_x + x0, 2), round(centre_y + y0, 2), x0, y0, x1, y1),
             *(round(eccentricity(rows - centre_y, columns - centre_x), 4), f"{mean:.6g}"),
@@ -73,5 +73,7 @@ def eccentricity(rows: NDArray[np.floating[Any]], columns: NDArray[np.floating[A
 
 def run_length_rows(prediction: Prediction, name: str) -> Iterator[tuple[str, str]]:
     """The Data Science Bowl's form: a row an object, and one for an image without objects, under its name."""
-    codes = encode_objects(prediction.instances.labels) or [""]
-    return ((name, code) for code in codes)
+    if not len(prediction.instances):
+        yield name, ""
+    for runs in runs_of(prediction.instances):
+        yield name, " ".join(map(str, runs.ravel().tolist()))

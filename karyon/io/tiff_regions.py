@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import RLock
 from typing import Any
 
 import numpy as np
 import tifffile
 
-from karyon.io.lazy_image import Pixels, Region
+from karyon.io.lazy_image import Pixels, Region, assemble
 
 LARGEST_PART = 2**26  # bytes; of a page in larger parts none can be read without the most of it
 KEPT = 2**26  # bytes of decoded parts that neighbouring regions share
@@ -63,18 +63,15 @@ def region_reader(page: Page, keyframe: tifffile.TiffPage) -> Callable[[Region],
         decoded, _, _ = decode(data, index, **jpeg)
         return None if decoded is None else decoded[0]
 
+    def part_at(plane: int, y: int, x: int) -> Pixels | None:
+        return part((plane * down + y) * across + x)
+
     def read(region: Region) -> Pixels:
-        rows, columns = region
-        size = rows.stop - rows.start, columns.stop - columns.start
+        size = [part.stop - part.start for part in region]
         out = np.full((*size, samples), keyframe.nodata, keyframe.dtype)
-        planes = range(samples) if separate else range(1)
-        for plane in planes:
-            for y in range(rows.start // tall, -(-rows.stop // tall)):
-                for x in range(columns.start // wide, -(-columns.stop // wide)):
-                    pixels = part((plane * down + y) * across + x)
-                    if pixels is not None:
-                        target = out[..., plane : plane + 1] if separate else out
-                        _paste(target, pixels, y * tall - rows.start, x * wide - columns.start)
+        for plane in range(samples) if separate else range(1):
+            target = out[..., plane : plane + 1] if separate else out
+            assemble(target, region, (tall, wide), partial(part_at, plane))
         return out if "S" in keyframe.axes else out[..., 0]
 
     return read
@@ -100,11 +97,3 @@ def reopened(handle: tifffile.FileHandle) -> Iterator[None]:
             yield
         finally:
             handle.close()
-
-
-def _paste(target: Pixels, part: Pixels, top: int, left: int) -> None:
-    """Copies what of a part (h, w, S) lies in a region that has it at that place, perhaps beyond its edges."""
-    bottom, right = min(top + part.shape[0], target.shape[0]), min(left + part.shape[1], target.shape[1])
-    above, before = max(-top, 0), max(-left, 0)
-    if bottom > top + above and right > left + before:
-        target[top + above : bottom, left + before : right] = part[above : bottom - top, before : right - left]

@@ -26,10 +26,10 @@ def whole(path: Path) -> Iterator[Path]:
         writing.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that appears under its name only when it is whole."""
-    with whole(path) as writing:
-        writing.write_bytes(data)
+def write_whole(path: Path, data: bytes | Iterator[bytes]) -> None:
+    """Writes a file, perhaps part by part, that appears under its name only when it is whole."""
+    with whole(path) as writing, writing.open("wb") as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.labels import LabelImage, object_boxes
+from karyon.io.lazy_image import Image, LazyImage
+from karyon.labels import LabelImage, object_areas, object_boxes
 from karyon.pictures.jet import Picture, paint_instances
 from karyon.pictures.outlines import colour_neighbours, outline
 from karyon.planes import PixelSize
@@ -50,7 +51,7 @@ def display_image(source: NDArray[Any]) -> Picture:
 
 
 def side_by_side(
-    source: NDArray[Any],
+    source: Image,
     pred_labels: LabelImage,
     truth_labels: LabelImage | None = None,
     pixel_size: PixelSize | None = None,
@@ -94,7 +95,7 @@ def _outlined(picture: Picture, labels: LabelImage) -> Picture:
     up, down = _scale(*labels.shape)
     # Of the small image, whose neighbours are those of the enlarged one.
     colours = colour_neighbours(labels[::down, ::down])
-    areas = np.bincount(np.maximum(labels, 0).ravel())[1:] * (up / down) ** 2
+    areas = object_areas(labels) * (up / down) ** 2
     large = areas.any() and np.median(areas[areas > 0]) > LARGE_OBJECT
     return outline(picture, _scale_labels(labels), colours, width=2 if large else 1)
 
@@ -144,14 +145,15 @@ def _scale(height: int, width: int) -> tuple[int, int]:
     return max(1, -(-SMALL // longest)), max(1, -(-longest // LARGE))
 
 
-def _scale_picture(source: NDArray[Any]) -> Picture:
+def _scale_picture(source: Image) -> Picture:
     height, width = source.shape[:2]
     up, down = _scale(height, width)
     size = (-(-width * up // down), -(-height * up // down))
     # Of a very large image a share of the pixels is enough, and all of them as floats more than the memory may hold.
     step = max(1, down // 2)
     method = cv2.INTER_AREA if down > 1 else cv2.INTER_CUBIC
-    return cv2.resize(display_image(source[::step, ::step]), size, interpolation=method).astype(np.uint8)
+    shown = source.overview if isinstance(source, LazyImage) else source[::step, ::step]
+    return cv2.resize(display_image(shown), size, interpolation=method).astype(np.uint8)
 
 
 def _scale_labels(labels: LabelImage) -> LabelImage:
@@ -165,7 +167,7 @@ def count_objects(labels: LabelImage) -> str:
     >>> count_objects(np.array([[0, 3, -1]]))
     '1 object'
     """
-    number = np.count_nonzero(np.bincount(np.maximum(labels, 0).ravel())[1:])
+    number = np.count_nonzero(object_areas(labels))
     return f"{number:,} object{'' if number == 1 else 's'}"
 
 

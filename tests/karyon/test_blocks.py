@@ -58,6 +58,30 @@ def test_objects_keep_their_pixels_and_scores(labels: Labels, block: int) -> Non
     assert np.sort(found.scores) == pytest.approx(np.sort(whole.scores))
 
 
+@settings(max_examples=20)
+@given(separate_ellipses(), st.sampled_from([16, 32, 48]), st.sampled_from([2, 3]), st.booleans())
+def test_threads_and_files_change_nothing(labels: Labels, block: int, threads: int, on_disk: bool) -> None:
+    maps, postprocessing = METHODS["foreground"].maps(labels), ForegroundPostprocessing(min_area=1)
+    probability, found = in_blocks(Blocks(block, 16, 16), maps, postprocessing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("karyon.inference.label_store.IN_MEMORY", 0 if on_disk else 2**20)
+        again, others = in_blocks(Blocks(block, 16, 16, at_once=threads), maps, postprocessing)
+    assert np.array_equal(others.labels, found.labels) and np.array_equal(others.scores, found.scores)
+    assert np.array_equal(others.boxes, found.boxes) and np.array_equal(again, probability)
+
+
+def test_blocks_that_are_not_wanted_are_not_looked_at() -> None:
+    seen: list[Block] = []
+
+    def find(block: Block) -> Found:
+        seen.append(block)
+        return None, Instances.from_labels(np.zeros([part.stop - part.start for part in block.region], np.int32))
+
+    found = Blocks(32, 16, 16).find((64, 64), find, wanted=lambda core: core[0].start == core[1].start)[1]
+    assert [block.core[0].start for block in seen] == [0, 32] and len(found) == 0
+    assert len(Blocks(32, 16, 16).find((64, 64), find, wanted=lambda core: False)[1]) == 0 and len(seen) == 2
+
+
 @settings(max_examples=40)
 @given(st.integers(1, 100), st.integers(1, 100))
 def test_a_block_and_its_halo_is_all_that_is_asked_for(height: int, width: int) -> None:

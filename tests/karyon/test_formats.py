@@ -5,8 +5,10 @@ import csv
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import tifffile
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from shapely.geometry import shape
 from karyon.instances import Instances, Prediction
 from karyon.io import encoding, tables
 from karyon.io.outlines import outlines
+from karyon.io.reading import open_image
 from karyon.io.results_folder import ResultFolder
 from karyon.io.whole_files import whole
 from karyon.labels import decode_run_lengths, relabel
@@ -151,6 +154,52 @@ def test_rois_beyond_what_16_bits_hold_keep_their_place(tmp_path):
     (tmp_path / "rois.zip").write_bytes(encoding.roi_zip(prediction(labels)))
     for number, roi in enumerate(roiread(tmp_path / "rois.zip"), start=1):
         assert (fill([roi.coordinates().astype(int)], labels.shape) == (labels == number)).all()
+
+
+@given(LABELS, st.integers(1, 20))
+@settings(max_examples=50)
+def test_objects_in_groups_are_those_of_the_whole_image(labels, most):
+    made = [encoding.geojson, encoding.roi_zip, encoding.coco, lambda found: list(tables.run_length_rows(found, "x"))]
+    whole = [make(prediction(labels)) for make in made]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("karyon.io.object_groups.MOST_PIXELS", most)
+        assert [make(prediction(labels)) for make in made] == whole
+
+
+def test_a_lower_resolution_is_drawn_where_it_lies_in_the_file(tmp_path):
+    found = replace(prediction(RING), factor=4.0)
+    (feature,) = json.loads(encoding.geojson(found))["features"]
+    assert shape(feature["geometry"]).area == 16 * (RING > 0).sum()
+    (roi,) = read_rois(encoding.roi_zip(found))
+    assert sorted(map(tuple, roi.coordinates(multi=True)[0].tolist()))[-1] == (12, 12)
+
+
+def test_more_objects_than_16_bits_count_have_their_ids_in_every_format(tmp_path):
+    labels = np.zeros((600, 600), np.int32)
+    labels[::2, ::2] = np.arange(1, 90001).reshape(300, 300)
+    results = ResultFolder(tmp_path, ("labels", "geojson", "coco", "objects", "run_lengths", "parquet"))
+    results.write(prediction(labels, "a"), labels)
+    results.close()
+    results.join()
+    assert (tifffile.imread(tmp_path / "labels/a.tif") == labels).all()
+    last = json.loads((tmp_path / "geojson/a.geojson").read_bytes())["features"][-1]
+    assert last["properties"]["name"] == "90000" and last["geometry"]["coordinates"][0][0] == [598, 598]
+    assert json.loads((tmp_path / "coco/a.json").read_bytes())["annotations"][-1]["bbox"] == [598, 598, 1, 1]
+    assert rows(tmp_path / "objects.csv")[-1][:5] == ["a", "90000", "1", "598.0", "598.0"]
+    assert len(rows(tmp_path / "run_lengths.csv")) == 90000
+    table = pyarrow.parquet.read_table(tmp_path / "objects.parquet").to_pydict()
+    assert table["id"] == list(range(1, 90001)) and table["x1"][-1] == 599 and table["area_um2"][-1] is None
+
+
+def test_large_label_images_are_pyramids(monkeypatch):
+    monkeypatch.setattr(encoding, "PYRAMID", 0)
+    labels = np.arange(700 * 1500, dtype=np.int32).reshape(700, 1500)
+    data = encoding.label_tiff(labels, PixelSize(0.5, 0.5))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        (series,) = file.series
+        assert [level.shape for level in series.levels] == [(700, 1500), (350, 750)]
+        assert (series.asarray() == labels).all() and (series.levels[1].asarray() == labels[::2, ::2]).all()
+    assert open_image(data, "a.tif").pixel_size == PixelSize(0.5, 0.5)
 
 
 def read_coco(path):

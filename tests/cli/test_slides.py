@@ -1,0 +1,39 @@
+"""Slides, pyramids and OME-Zarr by `segment`: what is read, at which resolution, what is left out and said."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from large_files import write_aperio, write_pyramid
+from PIL import Image
+from segmented_images import counts, labels
+from small_runs import Run
+
+# Bright squares, of which each is 16 px wide, on dark: at half the size they are as wide as objects of 8 px.
+SQUARES = np.kron(np.pad(np.indices((3, 5)).sum(0) % 2, 1), np.full((32, 32), 200)).astype(np.uint8)
+
+
+def test_a_pyramid_gives_what_the_image_gives(segment: Run) -> None:
+    write_pyramid(Path("a.tif"), SQUARES, metadata=None)
+    tifffile.imwrite("b.tif", SQUARES, photometric="minisblack")
+    assert segment("a.tif", "b.tif", "--formats", "labels", "objects", "overlays", "run_lengths", "geojson") == 0
+    assert np.array_equal(labels("a.tif"), labels("b.tif"))
+    one, other = (json.loads(Path(f"segmented/geojson/{name}.geojson").read_bytes()) for name in "ab")
+    assert one == other
+    tables: list[Any] = [line.split(",") for line in Path("segmented/objects.csv").read_text().splitlines()[1:]]
+    assert [row[1:] for row in tables if row[0] == "a.tif"] == [row[1:] for row in tables if row[0] == "b.tif"]
+
+
+def test_glass_is_left_out_and_the_picture_shows_it(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    slide = np.full((320, 320, 3), 240, np.uint8)
+    slide[32:96, 32:96] = (150, 90, 160)
+    write_aperio(Path("a.svs"), slide)
+    assert segment("a.svs", "--diameter", "none") == 0
+    assert "a.svs: thumbnail (30 x 20 px), label (33 x 31 px), macro (55 x 35 px)" in capsys.readouterr().out
+    shown = np.asarray(Image.open("segmented/looked_at/a.png"))
+    assert shown.shape == slide.shape and (shown[60, 60] == slide[60, 60]).all() and (shown[300, 300] == 80).all()
+    assert segment("a.svs", "--diameter", "none", "--everywhere", "--out", "all") == 0
+    assert not Path("all/looked_at").exists() and counts("all") == counts()
