@@ -1,5 +1,6 @@
 """A trained model: an image's pixels in, its objects out."""
 
+import math
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -15,8 +16,16 @@ from karyon.checkpoint import checkpoint_card, checkpoint_weights
 from karyon.errors import DataError, first_line
 from karyon.image_type import is_transmitted
 from karyon.inference.answer import Answer as Answer
-from karyon.inference.blocks import Blocks, Found
-from karyon.inference.engines import Engine, OnnxEngine, Precision, TorchEngine, choose_device, torch_device
+from karyon.inference.blocks import Found
+from karyon.inference.engines import (
+    Engine,
+    OnnxEngine,
+    Precision,
+    TorchEngine,
+    choose_device,
+    torch_device,
+)
+from karyon.inference.memory import blocks_within
 from karyon.inference.predictor import ImagePredictor, Predictor, Report
 from karyon.inference.tissue import find_tissue
 from karyon.inference.views import Diameter, View, choose_view
@@ -30,8 +39,6 @@ if TYPE_CHECKING:
     import torch
 
     from karyon.detection.predictor import Finder
-
-BLOCK, HALO = 768, 128  # px; less than a gigabyte for a U-Net that begins with 24 channels
 
 
 class Model:
@@ -97,7 +104,7 @@ class Model:
             diameter = None
         if diameter is not None:
             self._check_scale(name)
-        scale = self._known_scale(diameter, pixel_size)
+        scale = self.known_scale(diameter, pixel_size)
         at = partial(self._at, image, diameter, name, report, background, pixel_size, probability, everywhere)
         if lazy and scale and (level := image.level_for(scale)):
             return at(level)
@@ -156,7 +163,7 @@ class Model:
         found = self.answer(image.at(level), smaller, name, report, background, size, probability, everywhere)
         return replace(found, level=found.level + level)
 
-    def _known_scale(self, diameter: Diameter, pixel_size: float | None) -> float | None:
+    def known_scale(self, diameter: Diameter, pixel_size: float | None) -> float | None:
         """How many times as large an image is to be seen, where that is known before it is looked at."""
         if diameter is None:
             return pixel_size / self.card.pixel_size if pixel_size and self.card.pixel_size else None
@@ -191,6 +198,7 @@ def load_model(
     rotations: bool = False,
     precision: Precision = "fp32",
     trusted: bool = False,
+    memory: float = math.inf,
 ) -> Model:
     """Loads a model.
 
@@ -201,6 +209,7 @@ def load_model(
         rotations: whether it averages over the eight rotations and flips of each image; eight times the work.
         precision: of the network; bf16 computes by torch.
         trusted: whether code of your own that the bundle names may be imported and run.
+        memory: bytes that the process is to get along with beside an image and its results: it bounds the blocks.
 
     Raises:
         DataError: there is no such bundle, checkpoint or device, or it cannot be used.
@@ -211,7 +220,7 @@ def load_model(
     preprocessing = build_preprocessing(card, folder, trusted)
     postprocessing = build(card.model.get("postprocessing"), "postprocessing", folder, trusted)
     # A model that sees every image at one size needs no blocks.
-    blocks = None if preprocessing.image_size else Blocks(BLOCK, HALO)
+    blocks = None if preprocessing.image_size else blocks_within(memory, place)
     predictor: ImagePredictor
     if card.model.get("representation"):
         engine, place = _engine(folder, card, place, precision, trusted)

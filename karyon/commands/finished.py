@@ -19,7 +19,7 @@ from karyon.io.tables import OBJECT_COLUMNS
 from karyon.io.whole_files import write_whole
 
 PROBABILITIES = {"probability", "membranes"}
-SCORED = {"objects", "scores", "geojson", "coco"}  # formats that hold an object's score
+SCORED = {"objects", "parquet", "scores", "geojson", "coco"}  # formats that hold an object's score
 SCORE = OBJECT_COLUMNS.index("score")
 
 

@@ -58,6 +58,12 @@ def _size(text: str) -> float:
     return value
 
 
+def _bytes(text: str) -> float:
+    with suppress(ValueError, KeyError):
+        return _size(text[:-1]) * {"M": 1e6, "G": 1e9}[text[-1:].upper()]
+    raise argparse.ArgumentTypeError(f"{text} is not an amount of memory: expected 4G, or 800M")
+
+
 def _share(text: str) -> float:
     with suppress(ValueError):
         if 0 <= (value := float(text)) <= 1:
@@ -145,6 +151,12 @@ def _parser(prog: str) -> OptionParser:
         default=WHOLE,
         metavar="K/N",
         help="the K-th of N parts of the files, for jobs side by side; the same command without it then joins all",
+    )
+    parser.add_argument(
+        "--memory", type=_bytes, default=math.inf, metavar="4G", help="that blocks may take; smaller ones are slower"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say of each file what would be read, and how long; nothing is written"
     )
     parser.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds results")
     _add_linking(parser)

@@ -11,6 +11,7 @@ from typing import get_args
 
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
+from karyon.commands.dry_run import foretell
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
 from karyon.commands.linking import Linking, forget_links, in_pixels
@@ -46,11 +47,13 @@ def segment_images(options: argparse.Namespace) -> int:
         # As for training, a class of the user's own may lie in a file of the current folder.
         sys.path.append(str(Path.cwd()))
         print(f"--trust mine: code of your own that {options.model} names is imported and run.", flush=True)
-    model = load_model(options.model, options.device, options.rotations, options.precision, trusted)
+    model = load_model(options.model, options.device, options.rotations, options.precision, trusted, options.memory)
     print(
         f"{counted(len(images), 'file')}; model {model.card.name} on {model.device}; results in {options.out}",
         flush=True,
     )
+    if options.dry_run:
+        return foretell(images, model, options)
     with writing_to(options.out), stoppable(), options.shard.at_work(options.out):
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
         finished = Finished(options.out / SETTINGS, options.formats, list(images), options.shard == WHOLE)
@@ -233,7 +236,7 @@ def at_size(image: Image, size: tuple[int, ...], pixel_size: PixelSize | None) -
         return image, {"pixel_size": pixel_size}
     level = next(k for k in range(len(image.coarser) + 1) if image.at(k).shape[:2] == size)
     factor = image.factor(level)
-    larger = pixel_size and PixelSize(pixel_size.x * factor, pixel_size.y * factor)
+    larger = pixel_size and replace(pixel_size, x=pixel_size.x * factor, y=pixel_size.y * factor)
     return image.at(level), {"pixel_size": larger, "factor": factor}
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -62,6 +62,7 @@ class Blocks:
         find: Callable[["Block"], Found],
         probability: bool = False,
         wanted: Callable[[Region], bool] = lambda region: True,
+        report: Callable[[float], None] = lambda share: None,
     ) -> Found:
         """Puts the objects of all blocks of an image together.
 
@@ -73,14 +74,15 @@ class Blocks:
             find: finds the objects in the region of a block, at the region's size; called by several threads.
             probability: whether the probability is wanted, too.
             wanted: tells of a block without its halo whether it is to be looked at.
+            report: is told the share of blocks before each one that is begun, by this thread.
         """
         labels, release = blank(size, np.int32)
         whole, release_too = blank(size, np.float32) if probability else (None, release)
         scores: list[NDArray[np.float32]] = []
         boxes: list[NDArray[np.int64]] = []
-        cores = [core for core in product(self._cut(size[0]), self._cut(size[1])) if wanted(core)]
+        cores = [core for core in product(self.cut(size[0]), self.cut(size[1])) if wanted(core)]
         every = [Block.around(core, self.halo, size, number / len(cores)) for number, core in enumerate(cores)]
-        for block, (certain, found) in side_by_side(find, every, self.at_once):
+        for block, (certain, found) in side_by_side(find, begun(every, report), min(self.at_once, len(every))):
             kept, box = _add(labels[block.region], found, block.core_in_region, sum(map(len, scores)))
             scores.append(found.scores[kept])
             rows, columns = block.region
@@ -94,16 +96,24 @@ class Blocks:
             return whole, Instances.from_labels(labels)
         return whole, Instances(labels, np.concatenate(scores), np.concatenate(boxes))
 
-    def _cut(self, length: int) -> Iterator[slice]:
+    def cut(self, length: int) -> Iterator[slice]:
+        """The cores of blocks along a side of that length, px."""
         for start in range(0, length, self.block):
             yield slice(start, min(start + self.block, length))
 
 
+def begun(blocks: Sequence["Block"], report: Callable[[float], None]) -> Iterator["Block"]:
+    """The blocks, of each of which it is said when it is begun."""
+    for block in blocks:
+        report(block.share)
+        yield block
+
+
 def side_by_side(
-    find: Callable[["Block"], Found], blocks: Sequence["Block"], at_once: int
+    find: Callable[["Block"], Found], blocks: Iterable["Block"], at_once: int
 ) -> Iterator[tuple["Block", Found]]:
     """Each block with what is found in it, in order, of which no more than so many are in work or waiting."""
-    if at_once == 1 or len(blocks) == 1:
+    if at_once <= 1:
         yield from ((block, find(block)) for block in blocks)
         return
     with ThreadPoolExecutor(at_once) as threads:

@@ -141,16 +141,13 @@ class ImagePredictor(ABC):
         """
 
         def find(block: Block) -> Found:
-            if report:
-                report(block.share)
             region = part(block.region)
             size = (region.shape[-2], region.shape[-1])
             return self.at_once((1 - region if view.inverted else region)[None], [size], view.scale, probability)[0]
 
         blocks = self.blocks.at_scale(view.scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
-        if tissue is None:
-            return blocks.find(size, find, probability)
-        return blocks.find(size, find, probability, partial(tissue.touches, size=size))
+        wanted = partial(tissue.touches, size=size) if tissue else _all
+        return blocks.find(size, find, probability, wanted, report or _quiet)
 
 
 @dataclass
@@ -199,6 +196,14 @@ class Predictor(ImagePredictor):
         maps = self.postprocessing.resize(maps, size)
         found = areas_at(scale, self.postprocessing)(maps)
         return self.postprocessing.probability(maps) if probability else None, found
+
+
+def _all(region: Region) -> bool:
+    return True
+
+
+def _quiet(share: float) -> None:
+    pass
 
 
 def _crop(image: Image, region: Region) -> Image:

@@ -153,7 +153,7 @@ class ResultFolder:
             path = self.folder / "zarr" / f"{self.stem(self.shown(prediction.name))}.zarr"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_label_zarr(path, prediction.instances.labels, prediction.pixel_size)
-        if {"objects", "parquet"} & set(formats) and "objects" in self.tables:
+        if "objects" in formats or ("parquet" in formats and "objects" not in self.formats):
             self._add("objects", object_rows(prediction, source))
         if "run_lengths" in formats:
             self._add("run_lengths", run_length_rows(prediction, self.shown(prediction.name)))

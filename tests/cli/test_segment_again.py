@@ -266,8 +266,8 @@ def test_how_far_a_large_image_is_is_told(
     segment: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("karyon.commands.console.EVERY", 0)
-    monkeypatch.setattr("karyon.model.BLOCK", 32)
-    monkeypatch.setattr("karyon.model.HALO", 32)
+    monkeypatch.setattr("karyon.inference.memory.BLOCK", 32)
+    monkeypatch.setattr("karyon.inference.memory.HALO", 32)
     Path("in").mkdir()
     cv2.imwrite("in/a.png", np.tile(SQUARES, (4, 1)))
     tifffile.imwrite("in/b.tif", np.stack([SQUARES] * 2), photometric="minisblack")

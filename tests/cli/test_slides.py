@@ -37,3 +37,24 @@ def test_glass_is_left_out_and_the_picture_shows_it(segment: Run, capsys: pytest
     assert shown.shape == slide.shape and (shown[60, 60] == slide[60, 60]).all() and (shown[300, 300] == 80).all()
     assert segment("a.svs", "--diameter", "none", "--everywhere", "--out", "all") == 0
     assert not Path("all/looked_at").exists() and counts("all") == counts()
+
+
+def test_a_dry_run_says_levels_blocks_and_gigabytes(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    write_aperio(Path("a.svs"), np.full((320, 320, 3), 99, np.uint8), levels=3)
+    assert segment("a.svs", "--diameter", "24", "--dry-run", "--memory", "2G") == 0
+    assert "a.svs: level 1 of 3, 160 x 160 px; 1 of 1 blocks; 0.6 GB" in capsys.readouterr().out
+    assert not Path("segmented").exists()
+    assert segment("a.svs", "--memory", "100M") == 2
+    assert "0.1 GB of memory are too few: give --memory 0.7G" in capsys.readouterr().err
+
+
+def test_the_level_of_the_models_scale_is_read(segment: Run) -> None:
+    write_pyramid(Path("a.tif"), SQUARES, metadata=None)
+    # Of 0.499 um by pixel, the model's objects of 12 px are 24 px of the file.
+    formats = ("--formats", "labels", "geojson", "zarr", "parquet")
+    assert segment("a.tif", "--pixel-size", "0.5", "--diameter", "12um", *formats) == 0
+    assert labels("a.tif").shape == (SQUARES.shape[0] // 2, SQUARES.shape[1] // 2)
+    features = json.loads(Path("segmented/geojson/a.geojson").read_bytes())["features"]
+    corners = np.array([feature["geometry"]["coordinates"][0] for feature in features], object)
+    assert max(point[0] for ring in corners for point in ring) > SQUARES.shape[1] / 2
+    assert Path("segmented/zarr/a.zarr/zarr.json").exists() and Path("segmented/objects.parquet").exists()
