@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
@@ -196,9 +196,9 @@ class FileSegmenter:
             bool(PROBABILITIES & set(self.results.formats)),
             self.options.everywhere,
         )
+        image, about = at_size(image, found.instances.labels.shape, pixel_size)
         if found.tissue and isinstance(image, LazyImage):
             self.results.picture("looked_at", title, looked_at(image, found.tissue))
-        image, about = at_size(image, found.instances.labels.shape, pixel_size)
         about |= {"plane": pages.plane(page), "note": found.note}
         self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
         return found

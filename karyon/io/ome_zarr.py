@@ -37,20 +37,28 @@ def metadata(folder: Path) -> dict[str, Any] | None:
 def images_in(folder: Path) -> list[Path] | None:
     """The images of an OME-Zarr: itself, those of a plate's wells, or the series of bioformats2raw.
 
-    None where a folder is none of Zarr's; the folder itself where it holds no image, so that its reader says so.
+    None where a folder is none of Zarr's; the folder itself where it names no image inside, so that its reader says so.
     """
     says = metadata(folder)
     if says is None:
         return None
+    try:
+        named = [folder / name for name in _names_in(folder, says)]
+    except (KeyError, TypeError, AttributeError):
+        named = []
+    return [path for path in named if folder.resolve() in path.resolve().parents] or [folder]
+
+
+def _names_in(folder: Path, says: dict[str, Any]) -> list[str]:
+    """Paths of images below a group, as its metadata name them."""
     if "plate" in says:
-        wells = [folder / well["path"] for well in says["plate"]["wells"]]
-        fields = [(well, (metadata(well) or {}).get("well", {}).get("images", [])) for well in wells]
-        return [well / image["path"] for well, images in fields for image in images]
+        wells = [well["path"] for well in says["plate"]["wells"]]
+        fields = [(well, (metadata(folder / well) or {})["well"]["images"]) for well in wells]
+        return [f"{well}/{image['path']}" for well, images in fields for image in images]
     if "bioformats2raw.layout" in says:
-        series = (metadata(folder / "OME") or {}).get("series")
-        numbers = [str(k) for k in range(len(list(folder.iterdir()))) if (folder / str(k)).is_dir()]
-        return [folder / name for name in series or numbers]
-    return [folder]
+        numbers = (str(k) for k in range(len(list(folder.iterdir()))))
+        return (metadata(folder / "OME") or {}).get("series") or [k for k in numbers if (folder / k).is_dir()]
+    return []
 
 
 def open_ome_zarr(path: Path, name: str, channel: int | None = None) -> Pages:

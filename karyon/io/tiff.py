@@ -114,7 +114,7 @@ def tiff_pixel_size(path: Path) -> PixelSize | None:
     """The size of the pixels of an image that can be read; None where its file does not say, or is no TIFF."""
     try:
         with tifffile.TiffFile(path) as file:
-            return pixel_size(file, _only_series(file, str(path)))
+            return pixel_size(file, main_series(file, str(path))[0])
     except tifffile.TiffFileError:
         return None
 

@@ -35,6 +35,8 @@ def test_glass_is_left_out_and_the_picture_shows_it(segment: Run, capsys: pytest
     assert "a.svs: thumbnail (30 x 20 px), label (33 x 31 px), macro (55 x 35 px)" in capsys.readouterr().out
     shown = np.asarray(Image.open("segmented/looked_at/a.png"))
     assert shown.shape == slide.shape and (shown[60, 60] == slide[60, 60]).all() and (shown[300, 300] == 80).all()
+    assert segment("a.svs", "--diameter", "24", "--out", "half") == 0
+    assert np.asarray(Image.open("half/looked_at/a.png")).shape == (160, 160, 3)
     assert segment("a.svs", "--diameter", "none", "--everywhere", "--out", "all") == 0
     assert not Path("all/looked_at").exists() and counts("all") == counts()
 

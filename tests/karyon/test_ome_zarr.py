@@ -84,6 +84,9 @@ def test_wells_of_a_plate_and_series_of_bioformats2raw_are_images(tmp_path: Path
     assert np.array_equal(open_image(found["plate.zarr/B/1/0"]).read(0), HYPER[0, 2, 0])
     assert next(iter(find_images([str(tmp_path / "in/plate.zarr")], tmp_path / "out")[1])) == "plate.zarr/A/1/0"
     assert images_in(tmp_path) is None
+    for wrong in ({}, {"wells": [{}]}, {"wells": [{"path": "../in/plate.zarr/A/1"}]}):
+        group(tmp_path / "wrong.zarr", {"plate": wrong})
+        assert images_in(tmp_path / "wrong.zarr") == [tmp_path / "wrong.zarr"]
 
 
 def test_zarr_without_an_image_and_without_the_package_is_refused(
