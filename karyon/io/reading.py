@@ -89,7 +89,7 @@ def _composed(channels: Sequence[Pages]) -> Pages:
     """Images of which each channel was opened by itself."""
     first = channels[0]
     taken = first.channel and (-1, first.channel[1])
-    return replace(first, read=lambda k: np.dstack([pages.read(k) for pages in channels]), channel=taken)
+    return replace(first, read=lambda k: np.dstack([pages.read(k) for pages in channels]), channel=taken, lazy=None)
 
 
 def read_image(source: Path | bytes, name: str = "", raw: bool = False) -> Pixels:
