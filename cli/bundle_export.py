@@ -7,11 +7,13 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pydoc import locate
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import LightningDataModule
 
+from cli.bioimageio import write_package
 from cli.bundle_sources import find_source
 from karyon.aliases import Config
 from karyon.building import build
@@ -40,6 +42,24 @@ def export_bundle(options: argparse.Namespace) -> None:
     trusted = options.trust == "mine"
     if trusted:
         print("--trust mine: code of your own that the run's config names is imported and run.")
+    if options.bioimageio is None:
+        folder, _ = _write_bundle(options, trusted)
+        size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+        print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
+        return
+    if options.bioimageio.suffix != ".zip":
+        raise DataError(f"{options.bioimageio} is no name of a package: choose one that ends in .zip.")
+    with TemporaryDirectory() as folder_name:
+        options.out = Path(folder_name)
+        folder, card = _write_bundle(options, trusted)
+        if card.onnx is None:
+            raise DataError(f"{options.source} finds boxes, for which BioImage.IO has no form: use a dense model.")
+        write_package(folder, card, options.bioimageio, options.example, options.author, trusted)
+    print(f"Wrote {options.bioimageio}: bioimageio test {options.bioimageio} (uv tool install bioimageio.core)")
+
+
+def _write_bundle(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card]:
+    """Writes the bundle; returns its folder and its card."""
     run = options.source.suffix in (".ckpt", *CONFIGS)
     folder, card, state = _of_run(options, trusted) if run else _of_bundle(options)
     network = build_network(card, state, folder, trusted)
@@ -50,8 +70,7 @@ def export_bundle(options: argparse.Namespace) -> None:
         write_onnx(network, representation, folder / ONNX, card.preprocessing["channels"])
         card = replace(card, onnx=file_entry(folder / ONNX))
     write_card(folder, card)
-    size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
-    print(f"Wrote {folder} ({size:.1f} MiB): python -m cli segment IMAGES --model {folder}")
+    return folder, card
 
 
 def _of_run(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card, State]:

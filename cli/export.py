@@ -32,9 +32,17 @@ def _parser(prog: str) -> OptionParser:
         help="a run's checkpoint, such as best.ckpt; of two stages the config, such as configs/dsb2018/two-stage.yaml; "
         "a model of Karyon's, such as nuclei, or a bundle",
     )
-    parser.add_argument(
+    written = parser.add_mutually_exclusive_group()
+    written.add_argument(
         "--out", type=Path, help="folder of the bundle; RUN/bundle by default, of a model of Karyon's its name"
     )
+    written.add_argument(
+        "--bioimageio", metavar="ZIP", type=Path, help="write a package for BioImage.IO's zoo instead of a folder"
+    )
+    parser.add_argument(
+        "--example", metavar="IMAGE", type=Path, help="for the package's cover and test; one is drawn by default"
+    )
+    parser.add_argument("--author", action="append", default=[], help="of the package; once for each")
     parser.add_argument("--name", help="of the model; the run's by default")
     parser.add_argument("--half", action="store_true", help="keep the weights in half precision, half the size")
     parser.add_argument("--format", choices=WEIGHTS, default="safetensors", help="of the weights")
