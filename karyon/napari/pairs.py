@@ -11,7 +11,7 @@ import tifffile
 from karyon.errors import DataError
 from karyon.instances import Instances, median_diameter
 from karyon.io.encoding import label_tiff
-from karyon.io.reading import check_labels, check_size
+from karyon.io.reading import check_labels, check_size, read_image
 from karyon.io.whole_files import writing_to
 from karyon.labels import LabelImage, relabel
 from karyon.layouts.label_folders import LabelFolders
@@ -22,11 +22,11 @@ NEAR = (2 / 3, 3 / 2)  # times the size that a model knows: no rescaling
 
 
 def keep_pair(folder: Path, name: str, pixels: Pixels, labels: LabelImage) -> Path:
-    """Writes an image and its label image; those of the same name, from before, are replaced.
+    """Writes an image and its label image; the labels of the same image, from before, are replaced.
 
     Args:
         folder: takes ``images/NAME.tif`` and ``labels/NAME.tif``.
-        name: of the image; signs that file names cannot have become ``-``.
+        name: of the image; signs that file names cannot have become ``-``, and another image of that name is numbered.
         pixels: (H, W) or (H, W, 3), any dtype.
         labels: integers (H, W); 0 is background, -1 not annotated.
 
@@ -40,12 +40,19 @@ def keep_pair(folder: Path, name: str, pixels: Pixels, labels: LabelImage) -> Pa
     if not (labels > 0).any():
         raise DataError(f"{name} has no objects: draw some, then keep it.")
     stem = re.sub(r"[^\w.()+ -]", "-", name).strip(". ") or "image"
+    names = (stem, *(f"{stem}-{k}" for k in range(2, 10_000)))
+    stem = next(name for name in names if _is_free(folder / "images" / f"{name}.tif", pixels))
     image, path = io.BytesIO(), folder / "labels" / f"{stem}.tif"
     tifffile.imwrite(image, pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack", compression="zlib")
     with writing_to(folder):
         write_file(folder / "images" / f"{stem}.tif", image.getvalue())
         write_file(path, label_tiff(check_labels(labels, name)))
     return path
+
+
+def _is_free(path: Path, pixels: Pixels) -> bool:
+    """Whether there is no file, or one of the same image."""
+    return not path.exists() or np.array_equal(read_image(path), pixels)
 
 
 @dataclass(frozen=True)

@@ -104,30 +104,28 @@ class FineTuning:
 
     def _commands(self) -> list[list[str]]:
         """Of ``python -m cli``: train, and make a bundle of it."""
-        configs, start = project() / "configs", find_bundle(self.model)
+        import yaml
+
+        start = find_bundle(self.model)
         card = read_card(start)
         if "representation" not in card.model:
             raise DataError(f"The model {card.name} finds boxes: it is fine-tuned by its own config, not here.")
         self.folder.mkdir(parents=True)
-        data = {"normalization": card.preprocessing["normalization"], "channels": card.preprocessing["channels"]}
-        root = at_size_of_model(self.pairs, card.object_diameter, self.folder / "rescaled")
-        data |= {"root": str(root.resolve()), "test_fraction": 0.0}
-        data |= {"val_root": data["root"]} if self.pairs.count < FEW else {}
-        parts = {part: card.model[part] for part in ("network", "representation", "postprocessing")}
-        config = {
-            "name": self.folder.name,
-            "runs_dir": str(self.folder.parent.resolve()),
-            "start_from": str(start.resolve()),
-            "model": {"init_args": {**parts, "scheduler": {"init_args": {"T_max": self.epochs}}}},
-            "data": {"init_args": data},
-            "trainer": {"max_epochs": self.epochs},
-        }
+        root = at_size_of_model(self.pairs, card.object_diameter, self.folder / "rescaled").resolve()
+        config = yaml.safe_load((project() / "configs" / "finetune.yaml").read_text(encoding="utf-8"))
+        config |= {"name": self.folder.name, "runs_dir": str(self.folder.parent.resolve())}
+        config["start_from"] = str(start.resolve())
+        model, data = config["model"]["init_args"], config["data"]["init_args"]
+        model |= {part: card.model[part] for part in ("network", "representation", "postprocessing")}
+        model["scheduler"]["init_args"]["T_max"] = config["trainer"]["max_epochs"] = self.epochs
+        data |= {"root": str(root), "test_fraction": 0.0, "val_root": str(root) if self.pairs.count < FEW else None}
+        data |= {part: card.preprocessing[part] for part in ("normalization", "channels")}
+        path = self.folder / "config.yaml"
         # JSON is YAML.
-        path = self.folder / "fine-tuning.yaml"
         path.write_text(json.dumps(config, indent=1), encoding="utf-8")
         best = self.folder / "version_0" / "checkpoints" / "best.ckpt"
         return [
-            ["fit", "--config", str(configs / "finetune.yaml"), "--config", str(path.resolve())],
+            ["fit", "--config", str(path.resolve())],
             ["export", str(best.resolve()), "--out", str(self.bundle.resolve()), "--name", self.folder.name],
         ]
 

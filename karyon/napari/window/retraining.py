@@ -9,12 +9,12 @@ from magicgui.widgets import Container, FileEdit, PushButton, SpinBox
 from qtpy.QtCore import QTimer
 
 from karyon.errors import DataError
-from karyon.napari.curve import Curve
 from karyon.napari.pairs import keep_pair
-from karyon.napari.segmentation import Segmentation
 from karyon.napari.segmenting import features, plane_of
-from karyon.napari.told import told
 from karyon.napari.training import FineTuning, fine_tune
+from karyon.napari.window.curve import Curve
+from karyon.napari.window.segmentation import Segmentation
+from karyon.napari.window.told import told
 
 OFTEN = 1000  # ms
 

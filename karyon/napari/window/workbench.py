@@ -4,8 +4,8 @@ from typing import Any
 
 from magicgui.widgets import Container, Label
 
-from karyon.napari.retraining import Retraining
-from karyon.napari.segmentation import Segmentation
+from karyon.napari.window.retraining import Retraining
+from karyon.napari.window.segmentation import Segmentation
 
 
 class Workbench(Container[Any]):

@@ -23,7 +23,7 @@ from karyon.napari.segmenting import (
     next_doubtful,
     segment_layer,
 )
-from karyon.napari.told import told
+from karyon.napari.window.told import told
 
 ZOOM = 6  # pixels of the screen for one of the image, where an object is doubtful
 
@@ -144,7 +144,7 @@ class Segmentation(Container[Any]):
         if labels := self.labels_of(layer):
             labels.data, labels.features, labels.metadata = found.labels, table, kept
         else:
-            place = {"scale": layer.scale[-found.labels.ndim :], "translate": layer.translate[-found.labels.ndim :]}
+            place = {key: getattr(layer, key) for key in ("scale", "translate", "units")}
             labels = self.viewer.add_labels(
                 found.labels, name=f"{layer.name} labels", features=table, metadata=kept, opacity=0.6, **place
             )
