@@ -97,7 +97,7 @@ def test_a_kept_pair_is_what_fit_reads(tmp_path: Path, shape: tuple[int, ...], d
 
 
 @pytest.mark.parametrize(
-    ("labels", "problem"), [(0 * SQUARES, "has no objects"), (SQUARES[1:], "is 39 x 48 px, the image 40 x 48 px")]
+    ("labels", "problem"), [(0 * SQUARES, "has no objects"), (SQUARES[1:], "is 39 x 48 px, the image 40 x 48")]
 )
 def test_what_cannot_be_trained_on_is_not_kept(labels: Any, problem: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=problem):
@@ -152,13 +152,13 @@ def test_folders_of_results_and_of_annotated_images_are_read(tmp_path: Path) -> 
     results, pairs = tmp_path / "results", tmp_path / "pairs"
     (results / "labels").mkdir(parents=True)
     tifffile.imwrite(results / "labels" / "a.tif", SQUARES.astype(np.uint16))
-    tifffile.imwrite(results / "labels" / "z.tif", np.stack([SQUARES] * 3).astype(np.uint16))
+    tifffile.imwrite(results / "labels" / "z.tif", np.stack([SQUARES] * 4).astype(np.uint16))
     (results / "counts.csv").write_text("image,objects,confidence,note\na.tif,2,0.7,\n")
     (results / "objects.csv").write_text("image,id,score\na.tif,1,0.9\na.tif,2,0.5\n")
     read = get_reader(str(results))
     assert read
     (labels, given, kind), (planes, *_) = read(str(results))
-    assert kind == "labels" and (labels == SQUARES).all() and planes.shape == (3, 40, 48)
+    assert kind == "labels" and (labels == SQUARES).all() and planes.shape == (4, 40, 48)
     assert given["features"]["index"].tolist() == [2, 1] and given["features"]["score"].tolist() == [0.5, 0.9]
     keep_pair(pairs, "a", SQUARES.astype(np.uint8), SQUARES)
     read = get_reader(str(pairs))
