@@ -134,7 +134,7 @@ def test_fine_tuning_starts_from_the_model_on_the_pairs(tmp_path: Path, bundle: 
     assert fine_tune(tmp_path / "pairs", str(bundle), 3).folder != work.folder
 
     work.commands = [["models", "--nonsense"]]
-    with pytest.raises(DataError, match="Fine-tuning failed: .*nonsense"):
+    with pytest.raises(DataError, match=r"Fine-tuning failed: .*nonsense"):
         while work.poll():
             work.process and work.process.wait()
 
@@ -152,7 +152,7 @@ def test_folders_of_results_and_of_annotated_images_are_read(tmp_path: Path) -> 
     results, pairs = tmp_path / "results", tmp_path / "pairs"
     (results / "labels").mkdir(parents=True)
     tifffile.imwrite(results / "labels" / "a.tif", SQUARES.astype(np.uint16))
-    tifffile.imwrite(results / "labels" / "z.tif", np.stack([SQUARES] * 4).astype(np.uint16))
+    tifffile.imwrite(results / "labels" / "z.tif", np.stack([SQUARES] * 4).astype(np.uint16), photometric="minisblack")
     (results / "counts.csv").write_text("image,objects,confidence,note\na.tif,2,0.7,\n")
     (results / "objects.csv").write_text("image,id,score\na.tif,1,0.9\na.tif,2,0.5\n")
     read = get_reader(str(results))
