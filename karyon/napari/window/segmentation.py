@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from magicgui.types import FileDialogMode
@@ -41,7 +41,7 @@ class Segmentation(Container[Any]):
         self.models = sorted(
             (path.parent.name for path in MODELS.glob("*/card.json")), key=lambda name: name != DEFAULT
         )
-        self.image: Any = create_widget(annotation=Image, label="image")
+        self.image = cast("Any", create_widget(annotation=Image, label="image"))
         self.model = ComboBox(label="model", choices=lambda _: self.models)
         self.other = FileEdit(label="another model", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
         self.background = ComboBox(label="background", choices=("auto", "dark", "bright"))
