@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from threading import Event
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from magicgui.types import FileDialogMode
@@ -41,7 +41,7 @@ class Segmentation(Container[Any]):
         self.models = sorted(
             (path.parent.name for path in MODELS.glob("*/card.json")), key=lambda name: name != DEFAULT
         )
-        self.image = cast("Any", create_widget(annotation=Image, label="image"))
+        self.image = _image_choice()
         self.model = ComboBox(label="model", choices=lambda _: self.models)
         self.other = FileEdit(label="another model", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
         self.background = ComboBox(label="background", choices=("auto", "dark", "bright"))
@@ -167,3 +167,8 @@ def _work(pixels: Any, rgb: bool, model: str, look: Look, report: Callable[[floa
         return segment_layer(pixels, rgb, cached_model(model), look, report)
     except StoppedError:
         return None
+
+
+def _image_choice() -> Any:
+    """A list of the viewer's image layers; what magicgui makes of an annotation has no type of its own."""
+    return create_widget(annotation=Image, label="image")
