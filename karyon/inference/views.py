@@ -79,7 +79,7 @@ def choose_view(
     wanted = replace(view, scale=rescaling(model_diameter, looks[view][1]))
     if wanted not in looks:
         looks[wanted] = find(wanted)
-    best = max((view, wanted), key=lambda view: (len(looks[view][1]) >= FEWEST, looks[view][1].confidence))
+    best = max((wanted, view), key=lambda view: (len(looks[view][1]) >= FEWEST, looks[view][1].confidence))
     return best, looks[best]
 
 

@@ -53,7 +53,12 @@ def test_predict_segment_and_python_find_the_same_objects(
 
 
 def test_predict_goes_on_past_files_that_cannot_be_used(
-    run: Run, exported: Path, tiny_folder: Path, small: Small, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    exported: Path,
+    tiny_folder: Path,
+    small: Small,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     shutil.copytree(exported / "runs", "runs")
     shutil.copytree(tiny_folder / "images", "images")
@@ -71,7 +76,7 @@ def test_predict_goes_on_past_files_that_cannot_be_used(
     assert run("predict", *args, "--out", "answer", "--data.init_args.num_workers", 1) == 1
     said = capsys.readouterr()
     assert "7 predicted, 0 done before, 3 failed" in said.out
-    assert "Passed over: 1 .czi, which Karyon cannot read: export OME-TIFF" in said.err
+    assert "Passed over: 1 .czi, which Karyon cannot read: export OME-TIFF" in caplog.text
     lines = [line for line in said.err.splitlines() if line.startswith("  images/")]
     assert [line.split(": ")[0] for line in lines] == [f"  images/{k}.tif" for k in (3, 5, 7)]
     assert "not finite" in lines[0] and "cannot be read" in lines[1] and "is empty" in lines[2]

@@ -194,7 +194,7 @@ def test_another_format_is_written_from_the_label_images(
         ("geojson", "run_lengths"),
         ("labels", "rois", "scores", "jet"),
         ("overlays", "coco"),
-        ("objects",),
+        ("objects", "parquet", "zarr"),
     ):
         assert segment("in", "--formats", *formats) == 0
     assert "Adding overlays, coco to 4 images from label images." in capsys.readouterr().out

@@ -57,6 +57,6 @@ def test_the_level_of_the_models_scale_is_read(segment: Run) -> None:
     assert segment("a.tif", "--pixel-size", "0.5", "--diameter", "12um", *formats) == 0
     assert labels("a.tif").shape == (SQUARES.shape[0] // 2, SQUARES.shape[1] // 2)
     features = json.loads(Path("segmented/geojson/a.geojson").read_bytes())["features"]
-    corners = np.array([feature["geometry"]["coordinates"][0] for feature in features], object)
-    assert max(point[0] for ring in corners for point in ring) > SQUARES.shape[1] / 2
+    polygons = [polygon for feature in features for polygon in feature["geometry"]["coordinates"]]
+    assert max(column for polygon in polygons for ring in polygon for column, _ in ring) > SQUARES.shape[1] / 2
     assert Path("segmented/zarr/a.zarr/zarr.json").exists() and Path("segmented/objects.parquet").exists()

@@ -170,7 +170,8 @@ def test_of_a_large_image_the_middle_tells_the_scale(monkeypatch: pytest.MonkeyP
     # What is not in the middle is empty, but for less than the objects of which a median says something.
     image[..., :64], image[..., :64, :] = 0, 0
     [(_, found)] = Predictor(echo, FIND, model_diameter=24).predict(image, [(256, 256)], ["a"], "auto")
-    assert [shape[-1] for shape in echo.shapes] == [128, pytest.approx(512, rel=0.05)]
+    # It is seen at both scales; in its own, which is taken, the discs are surer.
+    assert [shape[-1] for shape in echo.shapes] == pytest.approx([128, 256, 256], rel=0.05)
     assert found.labels.shape == (256, 256) and len(found) == ndimage.label(image[0, 0])[1]
 
 

@@ -146,7 +146,7 @@ def test_what_is_not_annotated_is_not_counted():
     known = slice(0, 10)
     cut = match_instances(true[:, known], np.where(pred == 3, 0, pred)[:, known])
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(matching, cut, strict=True))
-    batch = SimpleNamespace(names=["a"], sizes=[(6, 20)], truths=[torch.from_numpy(true)])
+    batch = SimpleNamespace(names=["a"], sizes=[(6, 20)], truths=[torch.from_numpy(true)], pixel_sizes=[None])
     (kept,) = predictions(batch, [(None, Instances.from_labels(pred, np.arange(4) / 4))])
     assert kept.instances.scores.tolist() == [0, 0.25] and kept.instances.labels.max() == 2
 

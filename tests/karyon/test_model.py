@@ -71,8 +71,9 @@ def test_shapes_that_are_no_image_are_one_sentence(model, shape, refused):
         (4, 4, [360]),
         (5, "auto", [120, 310]),
         (37, "auto", [120, 39]),
-        (7, "auto", [120]),
-        (30, "auto", [120]),
+        (9, "auto", [120]),
+        (7, "auto", [120, 226]),
+        (30, "auto", [120, 48]),
     ],
 )
 def test_the_diameter_brings_objects_to_the_models_scale(model, drawn, diameter, sides):

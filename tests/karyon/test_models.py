@@ -24,6 +24,7 @@ from karyon.preprocessing import resize_labels
 
 NAMES = sorted(card.parent.name for card in MODELS.glob("*/card.json"))
 NUCLEI = [name for name in NAMES if read_card(MODELS / name).object_diameter]
+ANY_NUCLEI = [name for name in NUCLEI if name != "tissue"]
 # What was where in the cards of version 1, as they were written.
 NAMES_OF_VERSION_1 = {
     r"karyon\.networks\.": "lightning_modules.networks.",
@@ -66,7 +67,8 @@ def test_a_card_says_what_it_is(name: str) -> None:
     assert bool(card.object_diameter) != bool(card.pixel_size)
     assert card.model["postprocessing"]["init_args"].keys() >= {"threshold", "min_area"}
     assert {"commit", "seed", "hardware"} <= card.training.keys()
-    assert card.metrics["test"]["test/dsb_score"] > 0.3
+    # Of the images that it is for.
+    assert max(value for key, value in card.metrics["test"].items() if key.startswith("test/dsb_score")) > 0.3
 
 
 def test_what_the_default_learned_from_binds_nobody() -> None:
@@ -76,7 +78,7 @@ def test_what_the_default_learned_from_binds_nobody() -> None:
     assert card.object_diameter and 10 < card.object_diameter < 40 and card.doubt_below
 
 
-@pytest.mark.parametrize("name", NUCLEI)
+@pytest.mark.parametrize("name", ANY_NUCLEI)
 def test_drawn_nuclei_are_found_on_either_ground_by_onnx_runtime_and_by_torch(name: str, tmp_path: Path) -> None:
     """Torch, by a bundle of version 1, which has no file for ONNX Runtime."""
     card = read_card(MODELS / name)
@@ -93,7 +95,7 @@ def test_drawn_nuclei_are_found_on_either_ground_by_onnx_runtime_and_by_torch(na
         assert matching.tp[0] / (matching.n_true + matching.n_pred - matching.tp[0]) > 0.5
         same = match_instances(found.labels, again.labels)
         assert same.n_true == same.n_pred == same.tp[9]
-        np.testing.assert_allclose(found.scores, again.scores, atol=1e-3)
+        np.testing.assert_allclose(found.scores, again.scores, atol=5e-3)
 
 
 def packed(share: float, pitch: int = 28, side: int = 224) -> tuple[np.ndarray, np.ndarray]:

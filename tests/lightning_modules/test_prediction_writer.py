@@ -193,10 +193,14 @@ def test_what_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
         predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
     (tmp_path / "labels").unlink()
 
-    def full(path, data):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    real = Path.open
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    def full(path, mode="r", *args, **options):
+        if "w" in mode and ".tif" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, mode, *args, **options)
+
+    monkeypatch.setattr(Path, "open", full)
     with pytest.raises(DataError, match=r"x\.tif\S* cannot be written \(No space left on device\): free space, .*\.$"):
         predict(tmp_path, [sample("x", np.eye(3, dtype=np.int64))])
 
