@@ -20,7 +20,6 @@ from karyon.building import build
 from karyon.bundle import (
     ONNX,
     Card,
-    State,
     build_network,
     build_preprocessing,
     file_entry,
@@ -61,8 +60,9 @@ def export_bundle(options: argparse.Namespace) -> None:
 def _write_bundle(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card]:
     """Writes the bundle; returns its folder and its card."""
     run = options.source.suffix in (".ckpt", *CONFIGS)
-    folder, card, state = _of_run(options, trusted) if run else _of_bundle(options)
-    network = build_network(card, state, folder, trusted)
+    folder, card = _of_run(options, trusted) if run else _of_bundle(options)
+    # What was written: in half precision, and ONNX Runtime is to compute with the same weights as PyTorch.
+    network = build_network(card, read_weights(folder, card), folder, trusted)
     build_preprocessing(card, folder, trusted)
     build(card.model["postprocessing"], "postprocessing", folder, trusted)
     if entry := card.model.get("representation"):
@@ -73,8 +73,8 @@ def _write_bundle(options: argparse.Namespace, trusted: bool) -> tuple[Path, Car
     return folder, card
 
 
-def _of_run(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card, State]:
-    """Folder, card and weights of what a run has trained."""
+def _of_run(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card]:
+    """Writes the weights that a run has trained; returns the folder and its card."""
     source = find_source(options.source)
     folder = options.out or source.folder / "bundle"
     preprocessing = preprocessing_config(source.data)
@@ -96,11 +96,11 @@ def _of_run(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card, Sta
         doubt_below=options.doubt_below,
         pixel_size=options.pixel_size,
     )
-    return folder, card, source.state
+    return folder, card
 
 
-def _of_bundle(options: argparse.Namespace) -> tuple[Path, Card, State]:
-    """Folder, card and weights of a bundle, or of a model of Karyon's, with the options in place of its own."""
+def _of_bundle(options: argparse.Namespace) -> tuple[Path, Card]:
+    """Writes the weights of a bundle, or of a model of Karyon's; returns the folder and its card, as options change it."""
     source = find_bundle(options.source)
     card = read_card(source)
     folder = options.out or Path(card.name)
@@ -113,7 +113,7 @@ def _of_bundle(options: argparse.Namespace) -> tuple[Path, Card, State]:
     changed = {key: value for key in ("doubt_below", "pixel_size") if (value := getattr(options, key))}
     changed |= {"object_diameter": options.diameter} if options.diameter else {}
     weights = write_weights(folder, state, options.format, half)
-    return folder, replace(card, name=options.name or card.name, licence=licence, weights=weights, **changed), state
+    return folder, replace(card, name=options.name or card.name, licence=licence, weights=weights, **changed)
 
 
 def data_config(data: Config) -> Config:

@@ -95,7 +95,7 @@ def test_drawn_nuclei_are_found_on_either_ground_by_onnx_runtime_and_by_torch(na
         assert matching.tp[0] / (matching.n_true + matching.n_pred - matching.tp[0]) > 0.5
         same = match_instances(found.labels, again.labels)
         assert same.n_true == same.n_pred == same.tp[9]
-        np.testing.assert_allclose(found.scores, again.scores, atol=5e-3)
+        np.testing.assert_allclose(found.scores, again.scores, atol=1e-3)
 
 
 def packed(share: float, pitch: int = 28, side: int = 224) -> tuple[np.ndarray, np.ndarray]:
@@ -144,12 +144,16 @@ def test_real_images_have_the_same_objects_by_either_engine(name: str, tmp_path:
     onnx, pytorch = load_model(name, device="cpu"), load_model(tmp_path, device="cpu")
     archive = open_source(real_dsb2018, "stage1_test")
     assert archive is not None
+    counts = []
     for entry in scan_layout(archive)[::9]:
         image = read_entry_image(archive, entry)
         found, again = onnx.segment(image), pytorch.segment(image)
-        assert len(found) == len(again) > 0
+        assert len(found) == len(again)
+        counts.append(len(found))
         # A pixel on the threshold may fall to either side.
         assert np.mean(found.labels != again.labels) < 1e-4
+    # A model of stained tissue finds nothing in fluorescence.
+    assert sum(counts) > 0
 
 
 def test_a_model_segments_without_pytorch() -> None:
