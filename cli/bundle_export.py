@@ -100,7 +100,7 @@ def _of_run(options: argparse.Namespace, trusted: bool) -> tuple[Path, Card]:
 
 
 def _of_bundle(options: argparse.Namespace) -> tuple[Path, Card]:
-    """Writes the weights of a bundle, or of a model of Karyon's; returns the folder and its card, as options change it."""
+    """Writes the weights of a bundle, or of a model of Karyon's; returns the folder and its card."""
     source = find_bundle(options.source)
     card = read_card(source)
     folder = options.out or Path(card.name)
