@@ -2,6 +2,8 @@
 
 import errno
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -56,3 +58,12 @@ def cannot_write(path: Path | str, error: OSError, then: str) -> DataError:
     if error.errno in DISK_FULL:
         remedy = "free space"
     return DataError(f"{path} cannot be written ({error.strerror or error}): {remedy}, {then}.")
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Puts the name of an image before what is said of it."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from None

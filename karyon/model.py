@@ -262,8 +262,7 @@ def _engine(folder: Path, card: Card, place: str, precision: Precision, trusted:
     if place == "cpu" and precision == "fp32" and card.onnx and find_spec("onnxruntime"):
         return OnnxEngine(checked_file(folder, card.onnx)), "cpu (ONNX Runtime)"
     device = torch_device(place)
-    weights = read_weights(folder, card) if folder.is_dir() else checkpoint_weights(folder)
-    network = build_network(card, weights, folder, trusted).to(device)
+    network = _network(folder, card, device, trusted)
     representation = build(card.model["representation"], "representation", folder, trusted)
     return TorchEngine(lambda image: representation.maps(network(image)), device, precision), f"{place} (PyTorch)"
 
@@ -274,9 +273,14 @@ def _finder(folder: Path, card: Card, place: str, trusted: bool) -> "tuple[Finde
     from karyon.detection.two_stage import TwoStageNetwork
 
     device = torch_device(place)
-    weights = read_weights(folder, card) if folder.is_dir() else checkpoint_weights(folder)
-    network = build_network(card, weights, folder, trusted).to(device)
+    network = _network(folder, card, device, trusted)
     return network if isinstance(network, TwoStageNetwork) else NetworkFinder(network), device
+
+
+def _network(folder: Path, card: Card, device: "torch.device", trusted: bool) -> "torch.nn.Module":
+    """The network of a bundle, or of a run's checkpoint, with its weights, on a device."""
+    weights = read_weights(folder, card) if folder.is_dir() else checkpoint_weights(folder)
+    return build_network(card, weights, folder, trusted).to(device)
 
 
 def find_bundle(name: str | Path) -> Path:

@@ -20,6 +20,11 @@ class PixelSize:
         """Side of a square of the same area, um."""
         return math.sqrt(self.x * self.y)
 
+    @property
+    def step(self) -> float:
+        """From a plane to the next, in sides of a pixel; 1 where it is not known."""
+        return self.z / self.side if self.z else 1.0
+
 
 @dataclass(frozen=True)
 class Plane:

@@ -1,8 +1,7 @@
 """From original pixels to the network's input: polarity and contrast, channels, size."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,9 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.errors import DataError
+from karyon.errors import DataError, naming
 from karyon.io import lazy_image
 from karyon.io.lazy_image import Region as Region
+from karyon.io.lazy_image import check_finite
 from karyon.io.pages import Pixels as Pixels
 from karyon.io.pages import nan_filled
 from karyon.labels import LabelImage
@@ -120,17 +120,6 @@ def _brightness(normalization: Normalization, pixels: Pixels) -> Image:
         part = normalization(pixels[row : row + step])
         brightness[row : row + step] = part if part.ndim == 2 else part.mean(2)
     return brightness
-
-
-def check_finite(pixels: Pixels) -> None:
-    """Raises a `DataError` where values are complex, or not finite."""
-    if pixels.dtype.kind == "c":
-        raise DataError("the pixels are complex numbers: save their absolute values.")
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise DataError(
-            "the image holds values that are not finite (NaN or infinity): repair it, or take NaN for background "
-            "(segment --nan background; nan_is_background of PercentileNormalize)."
-        )
 
 
 def to_channels(image: Image, channels: int) -> Image:
@@ -243,15 +232,6 @@ class Parts:
     def __call__(self, region: Region = (slice(None), slice(None))) -> Image:
         """A region of the network's input, (C, h, w), contiguous; of an image that is resized, the whole."""
         return to_planes(self.preprocessing(self.name, self.pixels[region]))
-
-
-@contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Puts the name of an image before what is said of it."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{name}: {error}") from None
 
 
 def to_planes(image: Image) -> Image:

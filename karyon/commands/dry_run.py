@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from karyon.commands.linking import in_pixels
+from karyon.commands.lengths import in_pixels, pixel_size_of
 from karyon.errors import DataError, printable
-from karyon.inference.blocks import Block, Blocks
+from karyon.inference.blocks import Block
 from karyon.inference.memory import NEEDED, PER_PIXEL
+from karyon.inference.predictor import FIRST_LOOK
 from karyon.inference.tissue import find_tissue
 from karyon.inference.views import Diameter
 from karyon.io.lazy_image import Image, LazyImage
@@ -20,7 +21,7 @@ from karyon.io.reading import open_image
 from karyon.model import Model
 from karyon.planes import PixelSize
 
-LOOKS = 2 * 2048**2  # px of the first looks, both ways round
+LOOKS = 2 * FIRST_LOOK**2  # px of the first looks, both ways round
 
 
 def foretell(images: Mapping[str, Path], model: Model, options: argparse.Namespace) -> int:
@@ -30,7 +31,7 @@ def foretell(images: Mapping[str, Path], model: Model, options: argparse.Namespa
     for name, path in images.items():
         try:
             pages = open_image(path, channel=options.channel)
-            size = pages.pixel_size or (options.pixel_size and PixelSize(options.pixel_size, options.pixel_size))
+            size = pixel_size_of(pages, options)
             diameter = in_pixels(options.diameter, size, str(path), "--diameter")
             line, seconds = _one(pages.open(0), model, diameter, size, str(path), options.everywhere)
         except DataError as error:
@@ -55,8 +56,7 @@ def _one(
         scale, image = scale and scale * image.factor(level), image.at(level)
     tissue = find_tissue(image) if isinstance(image, LazyImage) and not everywhere else None
     size = image.shape[0], image.shape[1]
-    usual = model.predictor.blocks
-    blocks = usual.at_scale(scale or 1) if usual else Blocks(-(-max(size) // 32) * 32, 0)
+    blocks = model.predictor.blocks_of(size, scale or 1)
     every = list(product(blocks.cut(size[0]), blocks.cut(size[1])))
     cores = [core for core in every if tissue is None or tissue.touches(core, size)]
     core = cores[len(cores) // 2] if cores else (slice(0, 1), slice(0, 1))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from karyon.commands.batch import resumes
 from karyon.commands.console import counted
+from karyon.commands.lengths import in_pixels
 from karyon.errors import DataError
 from karyon.io.link_tables import LINK_TABLES, LINKED, join_link_tables, track_rows, volume_rows
 from karyon.io.pages import Pages
@@ -96,7 +97,7 @@ class Linking:
             return ""
         (numbers, rules), stack = self.check(name, pages, size), open_image(labels, raw=True)
         frames, depths = numbers.shape
-        step = size.z / size.side if size and size.z else 1.0
+        step = size.step if size else 1.0
 
         def read(plane: int) -> LabelImage:
             return stack.read(int(numbers.flat[plane]))
@@ -149,18 +150,3 @@ def forget_links(folder: Path) -> None:
     shutil.rmtree(folder / LINKED, ignore_errors=True)
     for table in LINK_TABLES:
         (folder / f"{table}.csv").unlink(missing_ok=True)
-
-
-def in_pixels(length: Any, pixel_size: PixelSize | None, source: str, option: str) -> Any:
-    """A length in px, of one that may be in um, such as ``12um``; what is no length stays.
-
-    Raises:
-        DataError: the size of a pixel is not known.
-    """
-    if not str(length).endswith("um"):
-        return length
-    if pixel_size is None:
-        raise DataError(
-            f"{source} does not say how large a pixel is: name it by --pixel-size, in um, or give {option} in px."
-        )
-    return float(length.removesuffix("um")) / pixel_size.side

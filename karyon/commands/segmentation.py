@@ -14,7 +14,8 @@ from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress
 from karyon.commands.dry_run import foretell
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.inputs import find_images
-from karyon.commands.linking import Linking, forget_links, in_pixels
+from karyon.commands.lengths import in_pixels, pixel_size_of
+from karyon.commands.linking import Linking, forget_links
 from karyon.commands.shards import WHOLE
 from karyon.errors import DataError, printable
 from karyon.inference.tissue import looked_at
@@ -138,7 +139,7 @@ class FileSegmenter:
             raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None
         pages = open_image(path, channel=self.options.channel)
         if self.linking:
-            self.linking.check(str(path), pages, self._pixel_size(pages))
+            self.linking.check(str(path), pages, pixel_size_of(pages, self.options))
         if pages.passed_over:
             self.passed_over.append(f"{name}: {', '.join(pages.passed_over)}")
 
@@ -147,7 +148,7 @@ class FileSegmenter:
             report(f"{share:.0%}", share)
 
         done = [self._page(name, path, pages, page, partial(page_report, page)) for page in range(len(pages))]
-        linked, size = "", self._pixel_size(pages)
+        linked, size = "", pixel_size_of(pages, self.options)
         if pages.shape:
             titles = [page_name(name, pages, page) for page in range(len(pages))]
             self.results.stack_pages(name, titles, pages.shape, pages.axes, size)
@@ -176,7 +177,7 @@ class FileSegmenter:
             image = replace(image, coarser=())
         if self.options.nan == "background":
             image = nan_filled(image)
-        pixel_size = self._pixel_size(pages)
+        pixel_size = pixel_size_of(pages, self.options)
         if title in self.finished.left:
             instances = self.finished.objects(self.results, name, title, page)
             image, about = at_size(image, instances.labels.shape, pixel_size)
@@ -214,11 +215,6 @@ class FileSegmenter:
 
     def _is_done(self, title: str) -> bool:
         return title in self.results.complete and title not in self.finished.left
-
-    def _pixel_size(self, pages: Pages) -> PixelSize | None:
-        given: float | None = self.options.pixel_size
-        size = pages.pixel_size or (PixelSize(given, given) if given else None)
-        return replace(size, z=size.z or self.options.z_step) if size else None
 
 
 def _shown(names: list[str]) -> str:

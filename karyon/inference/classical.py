@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from karyon.errors import naming
 from karyon.image_type import is_grey
 from karyon.instances import Instances
-from karyon.preprocessing import Pixels, check_finite, naming
+from karyon.io.lazy_image import check_finite
+from karyon.preprocessing import Pixels
 
 SMALLEST = 0.2  # of the typical diameter: what is smaller is noise
 

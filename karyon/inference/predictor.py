@@ -145,9 +145,13 @@ class ImagePredictor(ABC):
             size = (region.shape[-2], region.shape[-1])
             return self.at_once((1 - region if view.inverted else region)[None], [size], view.scale, probability)[0]
 
-        blocks = self.blocks.at_scale(view.scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
+        blocks = self.blocks_of(size, view.scale)
         wanted = partial(tissue.touches, size=size) if tissue else _all
         return blocks.find(size, find, probability, wanted, report or _quiet)
+
+    def blocks_of(self, size: tuple[int, int], scale: float) -> Blocks:
+        """How an image of that size, px, is cut where it is seen so many times as large; one block is all of it."""
+        return self.blocks.at_scale(scale) if self.blocks else Blocks(-(-max(size) // 32) * 32, 0)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.errors import DataError
+from karyon.errors import DataError, naming
 
 Pixels = NDArray[Any]
 Region = tuple[slice, slice]
@@ -18,6 +18,17 @@ Region = tuple[slice, slice]
 LARGE = 2**27  # bytes; smaller images without further resolutions are read at once
 OVERVIEW = 4096  # px
 BAND = 2**24  # numbers that are read at once where every n-th is kept
+
+
+def check_finite(pixels: Pixels) -> None:
+    """Raises a `DataError` where values are complex, or not finite."""
+    if pixels.dtype.kind == "c":
+        raise DataError("the pixels are complex numbers: save their absolute values.")
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise DataError(
+            "the image holds values that are not finite (NaN or infinity): repair it, or take NaN for background "
+            "(segment --nan background; nan_is_background of PercentileNormalize)."
+        )
 
 
 @dataclass(frozen=True)
@@ -92,10 +103,9 @@ class LazyImage:
             return pixels
         if self.nan is not None:
             pixels = np.where(np.isnan(pixels), self.dtype.type(self.nan), pixels)
-        elif not np.isfinite(pixels).all():
-            raise DataError(
-                f"{self.name}: the image holds values that are not finite (NaN or infinity): repair or remove it."
-            )
+        else:
+            with naming(self.name):
+                check_finite(pixels)
         return pixels
 
 

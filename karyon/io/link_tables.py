@@ -42,7 +42,7 @@ def volume_rows(name: str, links: Links, depths: int, size: PixelSize | None) ->
     first, last = np.full(len(links.numbers), depths), np.zeros(len(links.numbers), int)
     np.minimum.at(first, links.owner[seen], links.sections.plane[seen] % depths)
     np.maximum.at(last, links.owner[seen], links.sections.plane[seen] % depths)
-    step = size.z / size.side if size and size.z else 1.0
+    step = size.step if size else 1.0
     for k, number in enumerate(links.numbers.tolist()):
         z, y, x = links.bodies.centre[k] / (step, 1, 1)
         volume = int(links.bodies.size[k])

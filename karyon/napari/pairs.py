@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 
 from karyon.errors import DataError
+from karyon.inference.views import size_at
 from karyon.instances import Instances, median_diameter
 from karyon.io.encoding import label_tiff
 from karyon.io.reading import check_labels, check_size, read_image
@@ -96,7 +97,7 @@ def at_size_of_model(pairs: Pairs, diameter: float | None, out: Path) -> Path:
         return pairs.folder
     for image in LabelFolders().images(pairs.folder):
         pixels, labels = image.read()
-        size = (max(1, round(scale * labels.shape[0])), max(1, round(scale * labels.shape[1])))
+        size = size_at(scale, *labels.shape)
         smaller = resize(np.atleast_3d(pixels).astype(np.float32), size).squeeze()
         keep_pair(
             out,
