@@ -20,6 +20,9 @@ from karyon.preprocessing import Image, Region
 from karyon.representations.protocol import Maps, Postprocessing
 
 FIRST_LOOK = 2048  # px
+ENLARGED_LOOK = (
+    768  # px after enlarging: a part tells whether it is worth it, and the whole would cost up to nine times
+)
 
 Report = Callable[[float], None]
 """Is told which share of an image has been looked at, below 1."""
@@ -90,7 +93,7 @@ class ImagePredictor(ABC):
         usual: Callable[[], bool | None] = lambda: None,
         tissue: Tissue | None = None,
     ) -> tuple[View, Found | None]:
-        """Decides how an image is seen, by a first look at its middle, or its tissue, where that is needed.
+        """Decides how an image is seen, by first looks at its middle, or its tissue, where that is needed.
 
         Args:
             part: gives a region of the prepared image, (C, h, w).
@@ -105,20 +108,19 @@ class ImagePredictor(ABC):
         Returns:
             the view, and the objects where the look has been at the whole image in just that view.
         """
-        seen = min(size[0], FIRST_LOOK), min(size[1], FIRST_LOOK)
-        middle_of = (size[0] - seen[0]) // 2, (size[1] - seen[1]) // 2
-        top, left = tissue.densest(seen, size) if tissue else middle_of
-        middle = partial(_shifted, part, top, left)
         looks = count()
 
         def find(view: View) -> Found:
             before = next(looks)
             # Where the first looks do not suffice, how many follow is not known.
             part_of = report and (lambda share: report(min((before + share) / len(polarities), 1.0)))
-            return self.find(middle, seen, view, part_of, probability)
+            seen = looked_at(size, view.scale)
+            middle = (size[0] - seen[0]) // 2, (size[1] - seen[1]) // 2
+            top, left = tissue.densest(seen, size) if tissue else middle
+            return self.find(partial(_shifted, part, top, left), seen, view, part_of, probability)
 
         view, found = choose_view(find, self.model_diameter, diameter, polarities, usual)
-        return view, found if seen == size else None
+        return view, found if looked_at(size, view.scale) == size else None
 
     def find(
         self,
@@ -200,6 +202,16 @@ class Predictor(ImagePredictor):
         maps = self.postprocessing.resize(maps, size)
         found = areas_at(scale, self.postprocessing)(maps)
         return self.postprocessing.probability(maps) if probability else None, found
+
+
+def looked_at(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Height and width of what a first look sees of an image, px, where it is seen so many times as large.
+
+    >>> looked_at((512, 4096), 1), looked_at((512, 4096), 2), looked_at((256, 256), 3)
+    ((512, 2048), (384, 384), (256, 256))
+    """
+    longest = FIRST_LOOK if scale <= 1 else round(ENLARGED_LOOK / scale)
+    return min(size[0], longest), min(size[1], longest)
 
 
 def _all(region: Region) -> bool:
