@@ -7,17 +7,19 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
 from karyon.commands.dry_run import foretell
 from karyon.commands.finished import PROBABILITIES, Finished
+from karyon.commands.images import Ahead, at_size, page_name, size_of
 from karyon.commands.inputs import find_images
 from karyon.commands.lengths import in_pixels, pixel_size_of
 from karyon.commands.linking import Linking, forget_links
 from karyon.commands.shards import WHOLE
 from karyon.errors import DataError, printable
+from karyon.inference.blocks import side_by_side
 from karyon.inference.tissue import looked_at
 from karyon.instances import Prediction
 from karyon.io.file_names import names_stay_apart
@@ -30,11 +32,11 @@ from karyon.io.result_tables import complete_images
 from karyon.io.results_folder import ResultFolder, open_results
 from karyon.io.whole_files import writing_to
 from karyon.model import Answer, Model, load_model
-from karyon.planes import PixelSize
 
 SETTINGS = "segment.json"
 SHORT = "results named without suffix"
 SHOWN = 5  # names in a sentence
+AHEAD = 2**20  # px of an image up to which the next one is looked at while it is finished: two need little memory
 
 
 def segment_images(options: argparse.Namespace) -> int:
@@ -63,8 +65,8 @@ def segment_images(options: argparse.Namespace) -> int:
         work = FileSegmenter(model, results, finished, options, linking)
         try:
             with closing(results), progress("Segmenting", len(images)) as report:
-                for name, path in images.items():
-                    report(name, work.do(name, path, partial(report, name)))
+                for (name, path), ahead in side_by_side(work.ahead, images.items(), at_once=2):
+                    report(name, work.do(name, path, ahead, partial(report, name)))
             if options.shard == WHOLE and not finished.left:
                 results.join()
                 if linking:
@@ -102,22 +104,45 @@ class FileSegmenter:
         self.doubtful: list[str] = []
         self.passed_over: list[str] = []
 
-    def do(self, name: str, path: Path, report: Callable[[str, float], None]) -> str:
+    def ahead(self, item: tuple[str, Path]) -> Ahead:
+        """Opens a file, given as name and path, and segments its image if it is small; called by several threads."""
+        name, path = item
+        if self._is_done(name) and not self.linking:
+            return Ahead()
+        try:
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None
+            pages = open_image(path, channel=self.options.channel)
+            if pages.shape or self.linking or name in self.finished.left:
+                return Ahead(pages)
+            image = self._image(pages, 0)
+            small = not isinstance(image, LazyImage) and image.shape[0] * image.shape[1] <= AHEAD
+            return Ahead(pages, self._answer(path, pages, 0, image) if small else None)
+        except Exception as error:
+            # It is told when it is this file's turn.
+            return Ahead(error=error)
+
+    def do(self, name: str, path: Path, ahead: Ahead, report: Callable[[str, float], None]) -> str:
         """Segments a file, or says why not.
 
         Args:
             name: of the file.
             path: where it lies.
+            ahead: what is known of it.
             report: takes what there is to say of a file that is not done with yet, and which share of it is.
 
         Returns:
             what there is to say of the file.
         """
-        if self._is_done(name) and not self.linking:
-            self.tally.skipped += 1
-            return DONE_BEFORE
         try:
-            return self._pages(name, path, report)
+            if ahead.error:
+                raise ahead.error
+            if ahead.pages is None:
+                self.tally.skipped += 1
+                return DONE_BEFORE
+            return self._pages(name, path, ahead.pages, ahead.answer, report)
         except DataError as error:
             reason = str(error)
         except OSError:
@@ -132,12 +157,9 @@ class FileSegmenter:
                 reason = f"Karyon fails on it ({what}): please report that, with the file."
         return self.tally.fail(path, reason)
 
-    def _pages(self, name: str, path: Path, report: Callable[[str, float], None]) -> str:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None
-        pages = open_image(path, channel=self.options.channel)
+    def _pages(
+        self, name: str, path: Path, pages: Pages, first: Answer | None, report: Callable[[str, float], None]
+    ) -> str:
         if self.linking:
             self.linking.check(str(path), pages, pixel_size_of(pages, self.options))
         if pages.passed_over:
@@ -147,7 +169,7 @@ class FileSegmenter:
             share = (page + share) / len(pages)
             report(f"{share:.0%}", share)
 
-        done = [self._page(name, path, pages, page, partial(page_report, page)) for page in range(len(pages))]
+        done = [self._page(name, path, pages, page, first, partial(page_report, page)) for page in range(len(pages))]
         linked, size = "", pixel_size_of(pages, self.options)
         if pages.shape:
             titles = [page_name(name, pages, page) for page in range(len(pages))]
@@ -166,17 +188,20 @@ class FileSegmenter:
         on = f" on {counted(len(answers), 'page')}" if pages.shape else ""
         return ", ".join(filter(None, [f"{total}{on}", *notes, linked]))
 
-    def _page(self, name: str, path: Path, pages: Pages, page: int, report: Callable[[float], None]) -> Answer | None:
-        """Segments an image of a file; None where it was done before."""
+    def _page(
+        self,
+        name: str,
+        path: Path,
+        pages: Pages,
+        page: int,
+        found: Answer | None,
+        report: Callable[[float], None],
+    ) -> Answer | None:
+        """Segments an image of a file, or takes what was found ahead; None where it was done before."""
         title = page_name(name, pages, page)
         if self._is_done(title):
             return None
-        image = pages.open(page)
-        if isinstance(image, LazyImage) and pages.shape:
-            # The label images of a stack have one size.
-            image = replace(image, coarser=())
-        if self.options.nan == "background":
-            image = nan_filled(image)
+        image = self._image(pages, page)
         pixel_size = pixel_size_of(pages, self.options)
         if title in self.finished.left:
             instances = self.finished.objects(self.results, name, title, page)
@@ -185,11 +210,29 @@ class FileSegmenter:
             self.results.add(Prediction(title, size_of(image), None, instances, **about), image, self.finished.added)
             self.finished.left.remove(title)
             return None
+        found = found or self._answer(path, pages, page, image, report)
+        image, about = at_size(image, found.instances.labels.shape, pixel_size)
+        if found.tissue and isinstance(image, LazyImage):
+            self.results.picture("looked_at", title, looked_at(image, found.tissue))
+        about |= {"plane": pages.plane(page), "note": found.note}
+        self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
+        return found
+
+    def _image(self, pages: Pages, page: int) -> Image:
+        image = pages.open(page)
+        if isinstance(image, LazyImage) and pages.shape:
+            # The label images of a stack have one size.
+            image = replace(image, coarser=())
+        return nan_filled(image) if self.options.nan == "background" else image
+
+    def _answer(
+        self, path: Path, pages: Pages, page: int, image: Image, report: Callable[[float], None] | None = None
+    ) -> Answer:
+        pixel_size = pixel_size_of(pages, self.options)
         source = f"{path}, page {page + 1}" if pages.shape else str(path)
-        diameter = in_pixels(self.options.diameter, pixel_size, source, "--diameter")
-        found = self.model.answer(
+        return self.model.answer(
             image,
-            diameter,
+            in_pixels(self.options.diameter, pixel_size, source, "--diameter"),
             source,
             report,
             self.options.background,
@@ -197,12 +240,6 @@ class FileSegmenter:
             bool(PROBABILITIES & set(self.results.formats)),
             self.options.everywhere,
         )
-        image, about = at_size(image, found.instances.labels.shape, pixel_size)
-        if found.tissue and isinstance(image, LazyImage):
-            self.results.picture("looked_at", title, looked_at(image, found.tissue))
-        about |= {"plane": pages.plane(page), "note": found.note}
-        self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
-        return found
 
     def remarks(self) -> None:
         """Says which files were inverted, and which results are to be looked at first."""
@@ -219,30 +256,6 @@ class FileSegmenter:
 
 def _shown(names: list[str]) -> str:
     return named([*map(printable, names)], SHOWN)
-
-
-def size_of(image: Image) -> tuple[int, int]:
-    """Height and width, px."""
-    return image.shape[0], image.shape[1]
-
-
-def at_size(image: Image, size: tuple[int, ...], pixel_size: PixelSize | None) -> tuple[Image, dict[str, Any]]:
-    """An image at the resolution that has the size of its objects, and what a `Prediction` says of that."""
-    if not isinstance(image, LazyImage) or image.shape[:2] == size:
-        return image, {"pixel_size": pixel_size}
-    level = next(k for k in range(len(image.coarser) + 1) if image.at(k).shape[:2] == size)
-    factor = image.factor(level)
-    larger = pixel_size and replace(pixel_size, x=pixel_size.x * factor, y=pixel_size.y * factor)
-    return image.at(level), {"pixel_size": larger, "factor": factor}
-
-
-def page_name(name: str, pages: Pages, page: int) -> str:
-    """The name of an image: its file's, and after it the number of its page where there are several.
-
-    >>> page_name("a.tif", Pages((2, 6), "TZ", lambda page: page), 8)
-    'a.tif/09'
-    """
-    return f"{name}/{page + 1:0{len(str(len(pages)))}}" if pages.shape else name
 
 
 def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> bool:

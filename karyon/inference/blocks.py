@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from karyon.inference.label_store import blank
 from karyon.instances import Instances
 from karyon.io.lazy_image import Region
 from karyon.labels import object_boxes
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 Found = tuple[NDArray[np.float32] | None, Instances]
 """The foreground's probability (H, W), where it is known, and the objects."""
@@ -109,22 +112,20 @@ def begun(blocks: Sequence["Block"], report: Callable[[float], None]) -> Iterato
         yield block
 
 
-def side_by_side(
-    find: Callable[["Block"], Found], blocks: Iterable["Block"], at_once: int
-) -> Iterator[tuple["Block", Found]]:
-    """Each block with what is found in it, in order, of which no more than so many are in work or waiting."""
+def side_by_side(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[tuple[T, R]]:
+    """Each item with what became of it, in order, of which no more than so many are in work or waiting."""
     if at_once <= 1:
-        yield from ((block, find(block)) for block in blocks)
+        yield from ((item, work(item)) for item in items)
         return
     with ThreadPoolExecutor(at_once) as threads:
-        waiting = deque[tuple[Block, Future[Found]]]()
+        waiting = deque[tuple[T, Future[R]]]()
         try:
-            for block in blocks:
-                waiting.append((block, threads.submit(find, block)))
+            for item in items:
+                waiting.append((item, threads.submit(work, item)))
                 if len(waiting) == at_once:
-                    first, found = waiting.popleft()
-                    yield first, found.result()
-            yield from ((block, found.result()) for block, found in waiting)
+                    first, done = waiting.popleft()
+                    yield first, done.result()
+            yield from ((item, done.result()) for item, done in waiting)
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
 

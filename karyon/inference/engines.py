@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Images = NDArray[np.float32]
 """(B, C, H, W), prepared as for training."""
 Precision = Literal["fp32", "bf16"]
+KEPT = 2**19  # px of an image up to which ONNX Runtime keeps its memory for the next; of larger ones it gives it back
 COMPUTING = Lock()
 """Held by the one network that computes: it uses all cores, and most of the memory. What is not a network goes on."""
 
@@ -50,11 +51,13 @@ class OnnxEngine:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = available_cores()
-        # Blocks and images differ in size: what an arena keeps of each would add up.
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+        # Blocks and images differ in size: a plan for the memory of each would add up.
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         # Threads that wait would take the core from whatever comes between two images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.small, self.large = onnxruntime.RunOptions(), onnxruntime.RunOptions()
+        self.large.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.path, content = path, read_bytes(path)
         # The key under which ONNX keeps the paths of other files with weights.
         if b"location" in content:
@@ -70,9 +73,11 @@ class OnnxEngine:
             ) from None
 
     def __call__(self, images: Images) -> NDArray[np.float32]:
+        size = len(images) * images.shape[-2] * images.shape[-1]
         try:
             with COMPUTING:
-                (maps,) = self.session.run(["maps"], {"image": np.ascontiguousarray(images)})
+                options = self.small if size <= KEPT else self.large
+                (maps,) = self.session.run(["maps"], {"image": np.ascontiguousarray(images)}, options)
         except Exception as error:
             raise DataError(f"{self.path} cannot be applied ({first_line(error)}): export the bundle again.") from None
         maps = np.asarray(maps)

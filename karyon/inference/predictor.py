@@ -20,9 +20,8 @@ from karyon.preprocessing import Image, Region
 from karyon.representations.protocol import Maps, Postprocessing
 
 FIRST_LOOK = 2048  # px
-ENLARGED_LOOK = (
-    768  # px after enlarging: a part tells whether it is worth it, and the whole would cost up to nine times
-)
+# After enlarging: a part tells whether it is worth it, where the whole may cost nine times as much.
+ENLARGED_LOOK = 640  # px
 
 Report = Callable[[float], None]
 """Is told which share of an image has been looked at, below 1."""
@@ -208,7 +207,7 @@ def looked_at(size: tuple[int, int], scale: float) -> tuple[int, int]:
     """Height and width of what a first look sees of an image, px, where it is seen so many times as large.
 
     >>> looked_at((512, 4096), 1), looked_at((512, 4096), 2), looked_at((256, 256), 3)
-    ((512, 2048), (384, 384), (256, 256))
+    ((512, 2048), (320, 320), (213, 213))
     """
     longest = FIRST_LOOK if scale <= 1 else round(ENLARGED_LOOK / scale)
     return min(size[0], longest), min(size[1], longest)
