@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from karyon.labels import LabelImage, object_boxes
 from karyon.planes import PixelSize, Plane
 
+STRIP = 1024  # px, of a label image's rows at once
+
 
 @dataclass(frozen=True)
 class Instances:
@@ -58,6 +60,36 @@ def median_diameter(instances: Instances) -> float:
     2.26
     """
     return float(np.median(2 * np.sqrt(np.bincount(instances.labels.ravel())[1:] / np.pi)))
+
+
+def without_crumbs(instances: Instances, share: float, sure: float) -> Instances:
+    """Drops small objects of which a model is not sure, such as debris and pieces of nuclei.
+
+    Half of the objects' pixels lie in objects of the typical area or more: however many crumbs there are, it is not
+    theirs.
+
+    Args:
+        instances: of a whole image; its label image is changed, strip by strip, since it may be larger than memory.
+        share: of the typical area; smaller objects are small.
+        sure: score from which a small object is kept.
+
+    >>> labels = np.repeat([1, 2, 0, 3, 4], [10, 2, 3, 2, 8])[None]
+    >>> without_crumbs(Instances.from_labels(labels, np.array([0.9, 0.7, 0.8, 0.6])), 0.3, 0.75).labels.max()
+    np.int32(3)
+    """
+    if not len(instances):
+        return instances
+    strips = [instances.labels[top : top + STRIP] for top in range(0, len(instances.labels), STRIP)]
+    area = sum(np.bincount(strip.ravel(), minlength=len(instances) + 1)[1:] for strip in strips)
+    ordered = np.sort(area)
+    typical = ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)]
+    kept = (area >= share * typical) | (instances.scores >= sure)
+    if kept.all():
+        return instances
+    numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
+    for strip in strips:
+        strip[...] = numbers[strip]
+    return Instances(instances.labels, instances.scores[kept], instances.boxes[kept])
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class Model:
             # Now it is known which way round, and how large.
             if lazy and found is None and (level := image.level_for(view.scale)):
                 return at(level, view)
-            found = found or self.predictor.find(parts, size, view, second, probability, tissue)
+            found = self.predictor.whole(found or self.predictor.find(parts, size, view, second, probability, tissue))
         certain, instances = found
         doubtful = bool(len(instances)) and instances.confidence < (self.card.doubt_below or 0)
         seen = View(view.inverted or parts.inverted, view.scale)

@@ -85,7 +85,8 @@ class DenseSegmenter(BaseModule):
         else:
             # The loss has needed the one pass already.
             maps = self.representation.maps(output).float().cpu().numpy()
-            finish = self.predictor.finish
-            found = predictions(batch, [finish(*image) for image in zip(maps, batch.sizes, strict=True)])
+            predictor = self.predictor
+            images_and_sizes = zip(maps, batch.sizes, strict=True)
+            found = predictions(batch, [predictor.whole(predictor.finish(*given)) for given in images_and_sizes])
         score(self.metrics_of(stage), batch, found, losses)
         return found

@@ -29,6 +29,8 @@ class TunablePostprocessing(Protocol):
 
     def __call__(self, *given: Any) -> Instances: ...
 
+    def whole(self, instances: Instances) -> Instances: ...
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -153,6 +155,9 @@ class _Keeper(Callback):
         instances: Instances = self.postprocessing(*given)
         return instances
 
+    def whole(self, instances: Instances) -> Instances:
+        return self.postprocessing.whole(instances)
+
     def probability(self, maps: Maps) -> Maps:
         return self.postprocessing.probability(maps)
 
@@ -209,7 +214,8 @@ class _Scorer:
         postprocessing: Any = replace(self.postprocessing, **parameters)  # type: ignore[type-var]
         metrics = segmentation_metrics("")
         for given, name, image_type, truth in self.keeper:
-            metrics.update(pred=postprocessing(*given).labels, target=truth, name=name, image_type=image_type)
+            found = postprocessing.whole(postprocessing(*given))
+            metrics.update(pred=found.labels, target=truth, name=name, image_type=image_type)
         results = metrics.compute()
         if self.metric not in results:
             known = ", ".join(key for key in results if "/" not in key)

@@ -29,9 +29,13 @@ class DetectionPostprocessing(Protocol):
         """Lays out the detections of an image of height and width ``size``, px."""
         ...
 
+    def whole(self, instances: Instances) -> Instances:
+        """What is left of an image's objects, once all are found, block by block where it is large."""
+        return instances
+
 
 @dataclass
-class MaskPostprocessing:
+class MaskPostprocessing(DetectionPostprocessing):
     """Pastes the masks of the surest detections; where two overlap, the surer one owns the pixel.
 
     Attributes:
@@ -68,7 +72,7 @@ class MaskPostprocessing:
 
 
 @dataclass
-class BoxPostprocessing:
+class BoxPostprocessing(DetectionPostprocessing):
     """Fills each box with its ellipse, so that a detector of boxes alone can be drawn, written and scored.
 
     Where two ellipses overlap, a pixel goes to the surer object, or, of equals, to the one whose centre is nearer, in

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from karyon.inference.tissue import Tissue
 from karyon.inference.views import AS_IS, Diameter, View, areas_at, choose_view, size_at
 from karyon.preprocessing import Image, Region
 from karyon.representations.protocol import Maps, Postprocessing
+
+if TYPE_CHECKING:
+    from karyon.detection.postprocessing import DetectionPostprocessing
 
 FIRST_LOOK = 2048  # px
 # After enlarging: a part tells whether it is worth it, where the whole may cost nine times as much.
@@ -33,10 +37,12 @@ class ImagePredictor(ABC):
     Contrast comes before, in `karyon.preprocessing.Preprocessing`, which training shares.
 
     Attributes:
+        postprocessing: makes objects of what the network finds.
         blocks: how large images are cut; None takes all at once.
         model_diameter: median diameter of the objects that the network knows best, px; None where it is not known.
     """
 
+    postprocessing: "Postprocessing | DetectionPostprocessing"
     blocks: Blocks | None
     model_diameter: float | None
 
@@ -68,7 +74,7 @@ class ImagePredictor(ABC):
             DataError: an image was resized, and blocks or a diameter keep the original size.
         """
         if self.blocks is None and diameter is None:
-            return self.at_once(images, sizes)
+            return [self.whole(single) for single in self.at_once(images, sizes)]
         found = []
         for image, size, name in zip(images, sizes, names, strict=True):
             if image.shape[-2:] != size:
@@ -78,8 +84,12 @@ class ImagePredictor(ABC):
                 )
             part = partial(_crop, image)
             view, seen = self.look(part, size, diameter, probability=True)
-            found.append(seen or self.find(part, size, view, probability=True))
+            found.append(self.whole(seen or self.find(part, size, view, probability=True)))
         return found
+
+    def whole(self, found: Found) -> Found:
+        """What is left of what was found, once that is all of an image."""
+        return found[0], self.postprocessing.whole(found[1])
 
     def look(
         self,

@@ -48,6 +48,10 @@ class Postprocessing(Protocol):
         """The foreground's probability (H, W) in maps (K', H, W)."""
         ...
 
+    def whole(self, instances: Instances) -> Instances:
+        """What is left of an image's objects, once all are found, block by block where it is large."""
+        return instances
+
     def turn_back(self, maps: Maps, turns: int, flipped: bool) -> Maps:
         """Undoes `karyon.inference.rotations.turn` on maps (..., K', H, W) of a turned image.
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 from skimage.measure import label as components
 
+from karyon import instances
+from karyon.instances import Instances, without_crumbs
 from karyon.labels import decode_run_lengths, encode_objects, encode_run_lengths, relabel
 
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, max_side=9)
@@ -98,3 +100,24 @@ def test_a_run_that_leaves_the_image_is_refused(text: str, refused: Callable) ->
     with refused(text, "leaves", "4 x 4 px"):
         decode_run_lengths(text, (4, 4))
     assert decode_run_lengths("16 1", (4, 4)).tolist() == [15]
+
+
+@given(LABELS, st.floats(0, 1), st.data())
+def test_crumbs_are_small_and_unsure_and_nothing_else_is_changed(
+    labels: np.ndarray, share: float, data: st.DataObject
+) -> None:
+    labels = relabel(labels).astype(np.int32)
+    count = int(labels.max())
+    scores = np.array(data.draw(st.lists(st.sampled_from([0.5, 0.9]), min_size=count, max_size=count)))
+    before = Instances.from_labels(labels.copy(), scores)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instances, "STRIP", 2)
+        after = without_crumbs(Instances.from_labels(labels.copy(), scores), share, 0.8)
+    area = np.bincount(labels.ravel())[1:]
+    # Pixel by pixel in order of their objects' areas, the one in the middle is in an object of the typical area.
+    pixels = np.sort(np.repeat(area, area))
+    typical = pixels[(len(pixels) - 1) // 2] if len(pixels) else 0
+    kept = np.flatnonzero((area >= share * typical) | (before.scores >= 0.8))
+    assert objects(after.labels) == {frozenset(np.flatnonzero(labels.ravel() == k + 1).tolist()) for k in kept}
+    again = Instances.from_labels(after.labels, before.scores[kept])
+    assert np.array_equal(after.boxes, again.boxes) and np.array_equal(after.scores, again.scores)

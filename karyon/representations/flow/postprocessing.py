@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karyon.inference.rotations import turn_back
-from karyon.instances import Instances
+from karyon.instances import Instances, without_crumbs
 from karyon.representations.flow.ways import encode
 from karyon.representations.foreground.postprocessing import scored_instances
 from karyon.representations.protocol import Maps, Postprocessing, resize_maps
@@ -29,6 +29,9 @@ class FlowPostprocessing(Postprocessing):
             decoded object is greater; 0 keeps all.
         min_ends: a pixel is a place to arrive at if at least so many paths end there.
         min_area: smaller objects are dropped, px.
+        crumb: objects of less than this share of the image's typical area are dropped where their score is below
+            ``sure``; 0 keeps all.
+        sure: see ``crumb``.
         steps: of 1 px at most, at least so many are followed.
         dilation: by how much objects are grown at the end, px; they never run into each other.
     """
@@ -37,6 +40,8 @@ class FlowPostprocessing(Postprocessing):
     max_flow_error: float = 0.4
     min_ends: int = 3
     min_area: int = 10
+    crumb: float = 0.0
+    sure: float = 0.8
     steps: int = 200
     dilation: int = 0
     choices: ClassVar[dict[str, tuple[float, ...]]] = {
@@ -44,6 +49,7 @@ class FlowPostprocessing(Postprocessing):
         "max_flow_error": (0, 0.2, 0.4, 0.6, 0.8, 1.2),
         "min_ends": (1, 2, 3, 5),
         "min_area": (0, 10, 20, 40, 80),
+        "crumb": (0, 0.2, 0.35, 0.5),
         "dilation": (0, 1, 2),
     }
 
@@ -57,6 +63,9 @@ class FlowPostprocessing(Postprocessing):
 
     def probability(self, maps: Maps) -> NDArray[np.float32]:
         return maps[2]
+
+    def whole(self, instances: Instances) -> Instances:
+        return without_crumbs(instances, self.crumb, self.sure) if self.crumb else instances
 
     def turn_back(self, maps: Maps, turns: int, flipped: bool) -> Maps:
         down, right, probability = np.moveaxis(turn_back(maps, turns, flipped), -3, 0)
