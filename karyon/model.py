@@ -120,7 +120,7 @@ class Model:
 
             def find(view: View) -> Found:
                 seen = 1 - planes if view.inverted else planes
-                return self.predictor.predict(seen[None], [size], [name])[0]
+                return self.predictor.at_once(seen[None], [size])[0]
 
             view, found = choose_view(find, None, None, polarities, usual)
             found = found or find(view)
@@ -133,8 +133,8 @@ class Model:
             # Now it is known which way round, and how large.
             if lazy and found is None and (level := image.level_for(view.scale)):
                 return at(level, view)
-            found = self.predictor.whole(found or self.predictor.find(parts, size, view, second, probability, tissue))
-        certain, instances = found
+            found = found or self.predictor.find(parts, size, view, second, probability, tissue)
+        certain, instances = self.predictor.whole(found)
         doubtful = bool(len(instances)) and instances.confidence < (self.card.doubt_below or 0)
         seen = View(view.inverted or parts.inverted, view.scale)
         return Answer(instances, seen, certain, doubtful, tissue=tissue)
