@@ -15,17 +15,16 @@ import tifffile
 from karyon.errors import DataError
 from karyon.io.lazy_image import LARGE, LazyImage, Region
 from karyon.io.pages import (
-    IN_MEMORY,
     Pages,
     Pixels,
     apply_palette,
     channel_index,
-    check_room,
     in_one_sentence,
     pick,
     refuse_choice,
 )
 from karyon.io.pixel_size import pixel_size
+from karyon.io.room import IN_MEMORY, check_room
 from karyon.io.tiff_regions import Page, region_reader, reopened
 from karyon.io.tiff_series import can_be_cut, main_series
 from karyon.planes import PixelSize

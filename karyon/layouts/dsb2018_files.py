@@ -12,9 +12,10 @@ import numpy as np
 
 from karyon.errors import DataError, first_line
 from karyon.io.reading import Pixels, read_bytes, read_image
+from karyon.io.room import check_bound
 from karyon.labels import LabelImage
 
-LARGEST = 2**28  # bytes of an image's file
+LARGEST = 2**28  # bytes of a file
 
 
 class Source(Protocol):
@@ -74,11 +75,7 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         info = self._zip.getinfo(name)
-        if info.file_size > LARGEST:
-            raise DataError(
-                f"{self.path}: {name} would be unpacked from {info.compress_size:,} to {info.file_size:,} bytes, which "
-                "no image here needs: extract the archive into a folder of its name if you trust it."
-            )
+        check_bound(f"{self.path}: {name}", info.file_size, LARGEST)
         try:
             with self._lock:
                 return self._zip.read(info)
