@@ -164,10 +164,13 @@ def _decode(data: bytes, image: Image.Image, raw: bool) -> Pixels:
         index, colours = np.array(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return index if raw else apply_palette(index, colours)
     grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-    # Pillow makes 8 of the 16 bit of a PNG's colours.
-    if image.format != "PNG" or data[PNG_DEPTH] != 16:
+    # Pillow makes 8 of the 16 bit of colours, and white of whatever is brighter than 255.
+    if image.format == "JPEG2000":
+        pixels = imagecodecs.jpeg2k_decode(data)
+    elif image.format == "PNG" and data[PNG_DEPTH] == 16:
+        pixels = imagecodecs.png_decode(data)
+    else:
         return np.array(image.convert("L" if grey else "RGB"))
-    pixels = imagecodecs.png_decode(data)
     if pixels.ndim == 2:
         return pixels
     return pixels[..., 0] if grey else pixels[..., :3]

@@ -57,8 +57,10 @@ class Archive:
         except Exception as error:
             raise DataError(f"{path} is not a readable zip archive ({first_line(error)}): download it again.") from None
         self._lock = threading.Lock()
-        for name in self._zip.namelist():
-            inside = PurePosixPath(name.replace("\\", "/"))
+        # Some programs of Windows part folders in names by the wrong sign.
+        self._files = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
+        for name, info in self._files.items():
+            inside = PurePosixPath(name)
             if (
                 inside.is_absolute()
                 or ".." in inside.parts
@@ -66,15 +68,15 @@ class Archive:
                 or not name.isprintable()
             ):
                 raise DataError(
-                    f"{path} holds an entry that climbs out of the folder, or is none ({name!r}): do not trust it; get "
-                    "the archive from its public address."
+                    f"{path} holds an entry that climbs out of the folder, or is none ({info.filename!r}): do not trust "
+                    "it; get the archive from its public address."
                 )
 
     def sizes(self) -> dict[str, int]:
-        return {info.filename: info.file_size for info in self._zip.infolist() if not info.filename.endswith("/")}
+        return {name: info.file_size for name, info in self._files.items() if not name.endswith("/")}
 
     def read(self, name: str) -> bytes:
-        info = self._zip.getinfo(name)
+        info = self._files[name]
         check_bound(f"{self.path}: {name}", info.file_size, LARGEST)
         try:
             with self._lock:
