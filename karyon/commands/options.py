@@ -23,6 +23,8 @@ class OptionParser(argparse.ArgumentParser):
         Raises:
             DataError: one of them is not understood.
         """
+        if "" in args:
+            self.error("One of the arguments is empty, which would mean the current folder")
         options, left = self.parse_known_args(args)
         if left:
             name = next((arg.partition("=")[0] for arg in left if arg.startswith("-")), "")

@@ -223,7 +223,8 @@ def check_labels(labels: Pixels, name: str) -> LabelImage:
     """What `read_labels` says of an array; ``name`` is what to call it in an error."""
     if labels.ndim != 2:
         raise DataError(f"{name} is a colour image, not a label image: save one number for each object in one channel.")
-    if not np.array_equal(labels, np.floor(labels)) or labels.min() < -1 or labels.max() >= 2**31:
+    is_real = labels.dtype.kind in "buif"
+    if not is_real or not np.array_equal(labels, np.floor(labels)) or labels.min() < -1 or labels.max() >= 2**31:
         raise DataError(
             f"{name} holds values that are not object numbers: expected whole numbers, 0 for background, and -1 for "
             "what is not annotated."

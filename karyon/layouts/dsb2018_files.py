@@ -68,8 +68,8 @@ class Archive:
                 or not name.isprintable()
             ):
                 raise DataError(
-                    f"{path} holds an entry that climbs out of the folder, or is none ({info.filename!r}): do not trust "
-                    "it; get the archive from its public address."
+                    f"{path} holds an entry that climbs out of the folder, or is none ({info.filename!r}): do not "
+                    "trust it; get the archive from its public address."
                 )
 
     def sizes(self) -> dict[str, int]:

@@ -568,6 +568,7 @@ def test_labels_keep_their_numbers(data: bytes, expected: np.ndarray, tmp_path: 
         (tiff(SEPARATE.astype(np.int16) - 2), ("not object numbers", "-1 for what is not annotated")),
         (tiff(np.full((4, 4), -1, np.int16)), ("-1 throughout", "leave the image out")),
         (tiff(FLOAT), ("not object numbers", "whole numbers")),
+        (tiff(FLOAT.astype(np.complex64)), ("not object numbers", "whole numbers")),
         (tiff(np.full((4, 4), np.nan, np.float32)), ("not object numbers", "whole numbers")),
         (tiff(np.full((4, 4), 2**31, np.uint32)), ("not object numbers", "whole numbers")),
         (tiff(STACK), ("holds 4 images", "expected one")),
