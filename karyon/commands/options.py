@@ -41,7 +41,7 @@ class OptionParser(argparse.ArgumentParser):
 
 
 class MaxSize(argparse.Action):
-    """Sets how much a file may be unpacked to, for this process and those that it starts."""
+    """Raises how much a file may be unpacked to, for this process and those that it starts."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         os.environ[MAX_SIZE] = f"{values / 1e6}M"
@@ -62,5 +62,5 @@ def add_max_size(parser: argparse.ArgumentParser) -> None:
         type=memory,
         default=argparse.SUPPRESS,
         metavar="4G",
-        help="that a file may be unpacked to, in place of what is usual and fits the memory and disk there are",
+        help="that a file may be unpacked to, where that is more than is usual, or than is free in memory and on disk",
     )

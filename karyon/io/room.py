@@ -1,4 +1,4 @@
-"""How much a file may be unpacked to: what memory and disk hold, or what the user says."""
+"""How much a file may be unpacked to: what is usual and fits memory and disk, or more where the user says so."""
 
 import math
 import os
@@ -27,15 +27,15 @@ def amount(text: str) -> float:
     return number * UNITS[unit]
 
 
-def bound(otherwise: float) -> float:
-    """The bytes that the user lets a file be unpacked to, or else a bound of ours.
+def bound(least: float) -> float:
+    """The bytes that a file may be unpacked to: a bound of ours, or the user's where that is higher.
 
     Raises:
         DataError: the variable of the environment holds something else.
     """
     text = os.environ.get(MAX_SIZE)
     try:
-        return amount(text) if text else otherwise
+        return max(least, amount(text)) if text else least
     except ValueError:
         raise DataError(f"{MAX_SIZE} is {text}, which is not an amount: expected 4G, or 800M.") from None
 
@@ -63,7 +63,7 @@ def check_room(name: str, declared: float, packed: float, most: float, unpacked:
 
 
 def check_bound(name: str, size: float, usual: float = math.inf, on_disk: bool = False) -> None:
-    """Compares the bytes that a file will take with the room there is and with what is usual, or with the user's bound.
+    """Compares the bytes that a file will take with the room there is and with what is usual, or the user's bound.
 
     Raises:
         DataError: it takes more.

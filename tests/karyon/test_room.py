@@ -36,6 +36,7 @@ def test_the_bound_is_the_users(refused: Callable, monkeypatch: pytest.MonkeyPat
         read_image(blank.getvalue(), "a.png")
     monkeypatch.setenv(MAX_SIZE, "9M")
     assert read_image(blank.getvalue(), "a.png").shape == (3000, 3000)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**20}))
     check_room("a.tif", 9e6, 9e6, 1)
     with refused("a.tif takes 0.009 GB, and 0.009 GB are allowed", f"{MAX_SIZE}=100G"):
         check_room("a.tif", 9e6 + 1, 9e6 + 1, 1)
@@ -66,7 +67,7 @@ def test_an_option_sets_the_bound_of_all_processes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv(MAX_SIZE, "1M")
     parser = OptionParser(prog="karyon check")
     add_max_size(parser)
-    assert vars(parser.parse_args([])) == {} and bound(5) == 1e6
+    assert vars(parser.parse_args([])) == {} and bound(5) == 1e6 and bound(10**7) == 10**7
     parser.parse_args(["--max-size", "2.5G"])
     assert bound(5) == 2.5e9
     with refused("argument --max-size: much is not an amount of memory: expected 4G, or 800M"):
