@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import albumentations
 import cv2
@@ -110,6 +111,15 @@ class LabelImageDataModule(lightning.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.items: dict[str, list[Item]] = {"train": [], "val": [], "test": [], "predict": []}
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]
+        """Refuses: Lightning's own would build what a file names, and so run what a stranger has written into it.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(f"{checkpoint_path} holds no data: make a {cls.__name__} of its arguments, as config.yaml has.")
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from datamodules.cache import Record
 from karyon.commands.console import counted
 from karyon.errors import DataError
+from karyon.io.reading import read_table
 
 Content = dict[str, dict[str, str]]
 """For each image, the columns of the content manifest."""
@@ -24,11 +25,10 @@ def read_content_manifest(path: Path) -> dict[str, Content]:
     """
     expected: dict[str, Content] = {}
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                columns = {column: row[column] for column in ("objects", "image_sha256", "labels_sha256")}
-                expected.setdefault(row["archive"], {})[row["name"]] = columns
-    except (OSError, KeyError, ValueError, csv.Error):
+        for row in read_table(Path(path)):
+            columns = {column: row[column] for column in ("objects", "image_sha256", "labels_sha256")}
+            expected.setdefault(row["archive"], {})[row["name"]] = columns
+    except (DataError, KeyError, ValueError, csv.Error):
         expected = {}
     if not expected:
         raise DataError(

@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from karyon.commands.console import counted
 from karyon.errors import DataError
+from karyon.io.reading import read_table
 
 Groups = dict[str, str]
 """For each image its group."""
@@ -48,13 +49,9 @@ def by_table(names: Sequence[str], path: Path, column: str) -> Groups:
     """
     groups: Groups = {}
     try:
-        # Excel marks its tables by three bytes at the beginning.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                if groups.setdefault(row["image"], row[column]) != row[column]:
-                    raise DataError(f"{path} lists {row['image']} in two groups: remove one of the rows.")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): name a table that exists.") from None
+        for row in read_table(path):
+            if groups.setdefault(row["image"], row[column]) != row[column]:
+                raise DataError(f"{path} lists {row['image']} in two groups: remove one of the rows.")
     except (KeyError, ValueError, csv.Error):
         raise DataError(f"{path} is not a CSV table with the columns image and {column}: add them.") from None
     known = {str(Path(name).with_suffix("")): group for name, group in groups.items() if Path(name).name} | groups

@@ -17,7 +17,7 @@ from datamodules.base import LabelImageDataModule
 from datamodules.download import download
 from datamodules.splits import Member, read_manifest, write_manifest
 from karyon.errors import DataError
-from karyon.io.reading import Pixels, pixel_digest, read_stack
+from karyon.io.reading import Pixels, pixel_digest, read_stack, read_table
 from karyon.labels import LabelImage
 from karyon.layouts.dsb2018_files import Archive, Folder, Source
 from karyon.layouts.protocol import Item
@@ -226,11 +226,9 @@ def read_section_manifest(path: Path) -> dict[str, dict[int, str]]:
     """
     expected: dict[str, dict[int, str]] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                expected.setdefault(row["stack"], {})[int(row["section"])] = row["sha256"]
-    # TypeError: a row that is cut short.
-    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        for row in read_table(path):
+            expected.setdefault(row["stack"], {})[int(row["section"])] = row["sha256"]
+    except (DataError, KeyError, ValueError, csv.Error):
         expected = {}
     if not expected or any(sorted(sections) != list(range(len(sections))) for sections in expected.values()):
         raise DataError(

@@ -59,7 +59,7 @@ def test_files_stay_small(path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "without"),
     [
-        ("import cli.__main__, karyon, karyon.commands.segment, cli.sweep, cli.export, cli.check", "numpy"),
+        ("import cli.commands, karyon, karyon.commands.segment, cli.sweep, cli.export, cli.check", "numpy"),
         ("import cli.report, cli.compare, cli.figure, cli.results", "torch"),
         ("import karyon; karyon.load_model('nuclei', device='cpu')", "torch"),
         ("import karyon.commands.segmentation, karyon.commands.check, karyon.commands.convert", "torch"),

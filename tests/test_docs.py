@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli.__main__ import ALL, main
+from cli.__main__ import main
+from cli.commands import ALL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = [ROOT / "RESULTS.md", *ROOT.glob("results/*.md")]

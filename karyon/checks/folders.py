@@ -12,7 +12,7 @@ from karyon.labels import LabelImage
 from karyon.layouts.all_layouts import find_layout, matching_layouts
 from karyon.layouts.dsb2018_annotation import SolutionTable, read_masks, read_solution
 from karyon.layouts.dsb2018_files import Entry, Folder, Source, open_source, read_entry_image, scan_layout
-from karyon.layouts.files import files_by_name
+from karyon.layouts.files import composed, files_by_name
 from karyon.layouts.label_folders import LABEL_SUFFIXES
 from karyon.layouts.protocol import Item, Layout
 
@@ -70,17 +70,18 @@ def _pairs(root: Path) -> tuple[Parts, list[Finding]]:
         raise DataError(
             f"{root / 'images'} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}): put the images there."
         )
-    labels = files_by_name(root / "labels", LABEL_SUFFIXES)
+    labels = {composed(name): paths for name, paths in files_by_name(root / "labels", LABEL_SUFFIXES).items()}
+    partners = {name: labels.get(composed(name)) for name in images}
     twice = [path for files in (images, labels) for paths in files.values() if len(paths) > 1 for path in paths]
-    lacking = [paths[0] for name, paths in images.items() if name not in labels]
-    unused = [paths[0] for name, paths in labels.items() if name not in images]
+    lacking = [paths[0] for name, paths in images.items() if not partners[name]]
+    unused = [paths[0] for name, paths in labels.items() if name not in map(composed, images)]
     missing = f"put it into {root / 'labels'} under the image's name, as TIFF or PNG, or remove the image."
     findings = [
         *_on_files("twice", "error", "file", twice, "of one name but different types", "keep one of each."),
         *_on_files("no-labels", "error", "image", lacking, "without a label image", missing),
         *_on_files("no-image", "hint", "label image", unused, "without an image", f"put it into {root / 'images'}."),
     ]
-    both = {name: (paths[0], labels[name][0]) for name, paths in images.items() if name in labels}
+    both = {name: (paths[0], found[0]) for name, paths in images.items() if (found := partners[name])}
     items = [Item(name, "", partial(_read_pair, *paths), paths) for name, paths in both.items()]
     return {"images": items}, findings
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from karyon.commands.options import OptionParser
+from karyon.commands.options import OptionParser, add_max_size
 
 WHAT = "FOLDER holds images/ and labels/, the Data Science Bowl's stage1_train, or the layout of another tool"
 EXIT_CODES = "Exit code: 0 nothing is wrong, or hints only; 1 errors; 2 nothing can be checked; 130 interrupted."
@@ -35,4 +35,5 @@ def results_parser(**kwargs: Any) -> OptionParser:
     parser = OptionParser(**kwargs)
     parser.add_argument("--out", type=Path, default=Path("check"), help="folder for contact-sheet.png")
     parser.add_argument("--json", action="store_true", help="write findings.json as well, with the names of all files")
+    add_max_size(parser)
     return parser

@@ -143,7 +143,8 @@ def _look(item: Item) -> tuple[Pixels | None, Pixels | None]:
     try:
         return item.read()
     except DataError:
-        image, labels = [_seen(path) for path in item.files] or [None, None]
+        # Some layouts have no file of labels, or none of the image either.
+        image, labels, *_ = [*map(_seen, item.files), None, None]
         return image, labels
 
 

@@ -12,7 +12,6 @@ from typing import Protocol, TypeVar
 from karyon.errors import printable
 
 BY_SIGNAL = 128  # and the signal's number, as shells say it
-INTERRUPTED = BY_SIGNAL + signal.SIGINT
 UNHEARD = BY_SIGNAL + 13  # SIGPIPE, which Windows has not
 EVERY = 30  # s, between lines on work that goes on
 DONE_BEFORE = "done before"

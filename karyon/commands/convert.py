@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
-from karyon.commands.options import OptionParser
+from karyon.commands.options import OptionParser, add_max_size
 from karyon.layouts import LayoutName
 
 NAMES = get_args(LayoutName)
@@ -50,4 +50,5 @@ def _parser(prog: str) -> OptionParser:
     parser.add_argument(
         "--from", dest="layout", choices=NAMES, help="the layout of SOURCE; found out where it is not given"
     )
+    add_max_size(parser)
     return parser

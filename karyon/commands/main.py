@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from karyon.commands.console import INTERRUPTED, UNHEARD
+from karyon.commands.console import UNHEARD
 from karyon.errors import DISK_FULL, DataError, cannot_write
 
 OWN = ("karyon", "cli", "datamodules", "lightning_modules", "results")
@@ -24,7 +24,7 @@ COMMANDS: Commands = {
 
 
 def main() -> int:
-    """The script ``karyon``; returns the exit code."""
+    """Runs the command of `sys.argv`; returns its exit code."""
     return run(sys.argv[1:], COMMANDS, "karyon", "Find and outline nuclei in any microscope image.")
 
 
@@ -94,9 +94,6 @@ def _run(
             file=sys.stderr,
         )
         return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

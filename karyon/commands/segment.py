@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
-from karyon.commands.options import OptionParser
+from karyon.commands.options import OptionParser, add_max_size, memory
 from karyon.commands.shards import WHOLE, Shard
 from karyon.io.formats import DEFAULT, Format
 from karyon.model_names import DEFAULT as DEFAULT_MODEL
@@ -56,12 +56,6 @@ def _size(text: str) -> float:
     if not 0 < (value := float(text)) < math.inf:
         raise ValueError(text)
     return value
-
-
-def _bytes(text: str) -> float:
-    with suppress(ValueError, KeyError):
-        return _size(text[:-1]) * {"M": 1e6, "G": 1e9}[text[-1:].upper()]
-    raise argparse.ArgumentTypeError(f"{text} is not an amount of memory: expected 4G, or 800M")
 
 
 def _share(text: str) -> float:
@@ -153,8 +147,9 @@ def _parser(prog: str) -> OptionParser:
         help="the K-th of N parts of the files, for jobs side by side; the same command without it then joins all",
     )
     parser.add_argument(
-        "--memory", type=_bytes, default=math.inf, metavar="4G", help="that blocks may take; smaller ones are slower"
+        "--memory", type=memory, default=math.inf, metavar="4G", help="that blocks may take; smaller ones are slower"
     )
+    add_max_size(parser)
     parser.add_argument(
         "--dry-run", action="store_true", help="say of each file what would be read, and how long; nothing is written"
     )

@@ -14,6 +14,7 @@ from karyon.errors import DataError
 from karyon.io.lazy_image import LARGE, LazyImage, Pixels, Region, assemble
 from karyon.io.pages import Pages, channel_index, in_one_sentence
 from karyon.io.pixel_size import UNITS
+from karyon.io.room import check_bound
 from karyon.labels import LabelImage
 from karyon.planes import PixelSize
 
@@ -95,12 +96,19 @@ def open_ome_zarr(path: Path, name: str, channel: int | None = None) -> Pages:
     shown = axes.replace("C", "")[:-2]
     # A single plane is no stack.
     kept = shape if math.prod(shape) > 1 else ()
-    return Pages(kept, shown if kept else "", lambda k: np.asarray(lazy(k)), chosen, size, lazy if parts else None)
+
+    def read(k: int) -> Pixels:
+        image = lazy(k)
+        check_bound(name, math.prod(image.shape) * image.dtype.itemsize)
+        return np.asarray(image)
+
+    return Pages(kept, shown if kept else "", read, chosen, size, lazy if parts else None)
 
 
 def _lazy_image(array: Any, index: tuple[Any, ...], name: str) -> LazyImage:
     tall, wide = array.chunks[-2:]
     samples = (3,) if slice(None) in index else ()
+    check_bound(name, math.prod(array.chunks) * array.dtype.itemsize)
 
     def read_part(y: int, x: int) -> Pixels:
         where = slice(y * tall, (y + 1) * tall), slice(x * wide, (x + 1) * wide)

@@ -1,15 +1,12 @@
 """What an opened image file gives: its images, one at a time."""
 
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from karyon.errors import DataError, first_line
@@ -17,8 +14,6 @@ from karyon.io.lazy_image import Image, LazyImage
 from karyon.planes import PixelSize, Plane, plane_of
 
 Pixels = NDArray[Any]
-
-IN_MEMORY = 2**31  # bytes; larger TIFFs are unpacked into a temporary file
 
 
 @dataclass(frozen=True)
@@ -142,33 +137,3 @@ def in_one_sentence(name: str) -> Iterator[None]:
             f"{name} cannot be read ({first_line(error)}): the file is damaged, cut short or of an unknown format; "
             "copy or download it again, or save it as PNG or uncompressed TIFF if other programs open it."
         ) from None
-
-
-def check_room(name: str, declared: float, packed: float, most: float, unpacked: bool = True) -> None:
-    """Compares what a file declares with what it can hold and with the room there is, before anything is unpacked.
-
-    Args:
-        name: what to call the file in an error.
-        declared: bytes of its pixels.
-        packed: bytes in which they lie.
-        most: how many times its size the compression can unpack a byte to.
-        unpacked: whether they are to be unpacked into memory, or, if large, into a temporary file.
-
-    Raises:
-        DataError: it declares more.
-    """
-    if declared > packed * most:
-        raise DataError(
-            f"{name} declares {declared:,.0f} bytes of pixels, which its {packed:,.0f} bytes cannot hold: the file is "
-            "damaged or cut short; copy or download it again."
-        )
-    if declared < IN_MEMORY / 8 or not unpacked:
-        return
-    on_disk = declared > IN_MEMORY
-    free = shutil.disk_usage(tempfile.gettempdir()).free if on_disk else psutil.virtual_memory().available
-    if declared > free:
-        where = f"the folder of temporary files, {tempfile.gettempdir()}" if on_disk else "memory"
-        raise DataError(
-            f"{name} has {declared / 1e9:.1f} GB of pixels, and there are {free / 1e9:.1f} GB free in {where}: cut it "
-            "into parts."
-        )

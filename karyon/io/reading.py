@@ -1,10 +1,11 @@
 """Reads single images, stacks and label images, and says in one sentence what is wrong with a file."""
 
+import csv
 import hashlib
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from karyon.io.ome_zarr import metadata, open_ome_zarr
 from karyon.io.other_formats import refuse_unread
 from karyon.io.pages import Pages as Pages
 from karyon.io.pages import Pixels as Pixels
-from karyon.io.pages import apply_palette, check_room, in_one_sentence, pick
+from karyon.io.pages import apply_palette, in_one_sentence, pick
+from karyon.io.room import check_bound, check_room
 from karyon.io.tiff import TIFF_SIGNATURES, open_tiff
 from karyon.io.tiff import TIFF_SUFFIXES as TIFF_SUFFIXES
 from karyon.labels import LabelImage
@@ -35,10 +37,10 @@ ANIMATED = {"PNG", "WEBP"}  # formats of several images that belong together; a 
 
 # Pillow takes a large microscope slide for an attack.
 Image.MAX_IMAGE_PIXELS = None
-MOST_PIXELS, LONGEST_SIDE = 2**30, 2**20  # of OpenCV
 PNG_DEPTH = 24  # place of the number of bits a value
-EXPANSION = {"WEBP": math.inf, "PNG": 1032}  # bytes that one byte can be unpacked to, at one bit a pixel
+EXPANSION = {"WEBP": math.inf, "JPEG2000": math.inf, "PNG": 1032}  # bytes that one can become, at a bit a pixel
 OTHERS = 128  # JPEG has at least one bit for 64 pixels, BMP a byte
+LARGEST, USUAL = 2**29, 32  # bytes of pixels, for each byte of the file, that none but a bomb has in these formats
 
 # What is wrong with a file is said in a sentence that names it, and in no other way.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -120,14 +122,15 @@ def read_stack(source: Path | bytes, name: str = "") -> Pixels:
         DataError: as `open_image`; or the file is not one stack of grey planes.
     """
     pages = open_image(source, name)
-    planes = [pages.read(k) for k in range(len(pages))]
-    if len(pages.shape) > 1 or planes[0].ndim != 2:
-        shape = (*pages.shape, *planes[0].shape)
+    first = pages.read(0)
+    if len(pages.shape) > 1 or first.ndim != 2:
+        shape = (*pages.shape, *first.shape)
         raise DataError(
             f"{name or _path(source)} has the shape {shape}: expected one stack of grey planes (N, H, W); save it as "
             "one."
         )
-    return np.stack(planes)
+    check_bound(name or _path(source), len(pages) * first.nbytes)
+    return np.stack([first, *(pages.read(k) for k in range(1, len(pages)))])
 
 
 def _open_other(data: bytes, name: str, channel: int | None, raw: bool) -> Pages:
@@ -135,12 +138,10 @@ def _open_other(data: bytes, name: str, channel: int | None, raw: bool) -> Pages
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError("not an image of a known format") from None
-    check_room(name, math.prod(image.size) / 8, len(data), EXPANSION.get(str(image.format), OTHERS))
-    if math.prod(image.size) > MOST_PIXELS or max(image.size) > LONGEST_SIDE:
-        raise DataError(
-            f"{name} has {image.height} x {image.width} px, more than can be read of this format: save it as TIFF, or "
-            "cut it into parts."
-        )
+    size = math.prod(image.size)
+    check_room(name, size / 8, len(data), EXPANSION.get(str(image.format), OTHERS), unpacked=False)
+    shown = f"{name}, {image.height} x {image.width} px,"
+    check_bound(shown, size * len(image.getbands()), max(LARGEST, USUAL * len(data)))
     frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
     if image.format == "PNG":
         image.verify()
@@ -163,10 +164,13 @@ def _decode(data: bytes, image: Image.Image, raw: bool) -> Pixels:
         index, colours = np.array(image), np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         return index if raw else apply_palette(index, colours)
     grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I")
-    # Pillow makes 8 of the 16 bit of a PNG's colours.
-    if image.format != "PNG" or data[PNG_DEPTH] != 16:
+    # Pillow makes 8 of the 16 bit of colours, and white of whatever is brighter than 255.
+    if image.format == "JPEG2000":
+        pixels = imagecodecs.jpeg2k_decode(data)
+    elif image.format == "PNG" and data[PNG_DEPTH] == 16:
+        pixels = imagecodecs.png_decode(data)
+    else:
         return np.array(image.convert("L" if grey else "RGB"))
-    pixels = imagecodecs.png_decode(data)
     if pixels.ndim == 2:
         return pixels
     return pixels[..., 0] if grey else pixels[..., :3]
@@ -179,10 +183,28 @@ def _path(source: Path | bytes) -> str:
 def read_bytes(path: Path, count: int = -1) -> bytes:
     """A file's content, or so many bytes of its beginning, or a `DataError` that says why it cannot be read."""
     try:
+        # A pipe may never end, nor a device.
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise DataError(f"{path} is a pipe or a device: save what it gives as a file.")
         with path.open("rb") as file:
+            if count < 0:
+                check_bound(str(path), path.stat().st_size)
             return file.read(count)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): check the path and who may read it.") from None
+
+
+def read_table(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a CSV table, as programs and spreadsheets of any country write it.
+
+    Raises:
+        DataError: it cannot be read.
+        ValueError, csv.Error: it is no table.
+    """
+    # Excel marks its tables by three bytes at the beginning.
+    text = read_bytes(path).decode("utf-8-sig")
+    header = text.partition("\n")[0]
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), restval="")
 
 
 def read_labels(path: Path) -> LabelImage:
@@ -201,7 +223,8 @@ def check_labels(labels: Pixels, name: str) -> LabelImage:
     """What `read_labels` says of an array; ``name`` is what to call it in an error."""
     if labels.ndim != 2:
         raise DataError(f"{name} is a colour image, not a label image: save one number for each object in one channel.")
-    if not np.array_equal(labels, np.floor(labels)) or labels.min() < -1 or labels.max() >= 2**31:
+    is_real = labels.dtype.kind in "buif"
+    if not is_real or not np.array_equal(labels, np.floor(labels)) or labels.min() < -1 or labels.max() >= 2**31:
         raise DataError(
             f"{name} holds values that are not object numbers: expected whole numbers, 0 for background, and -1 for "
             "what is not annotated."

@@ -15,17 +15,16 @@ import tifffile
 from karyon.errors import DataError
 from karyon.io.lazy_image import LARGE, LazyImage, Region
 from karyon.io.pages import (
-    IN_MEMORY,
     Pages,
     Pixels,
     apply_palette,
     channel_index,
-    check_room,
     in_one_sentence,
     pick,
     refuse_choice,
 )
 from karyon.io.pixel_size import pixel_size
+from karyon.io.room import IN_MEMORY, check_room
 from karyon.io.tiff_regions import Page, region_reader, reopened
 from karyon.io.tiff_series import can_be_cut, main_series
 from karyon.planes import PixelSize
@@ -78,6 +77,8 @@ def open_tiff(source: Path | bytes, name: str, channel: int | None = None, raw: 
         check_tags(file, page)
         if page.photometric not in KNOWN and not raw:
             raise DataError(f"{name} has colours as {PHOTOMETRIC(page.photometric).name} stores them: save it as RGB.")
+        if page.photometric == PHOTOMETRIC.MINISWHITE and np.dtype(page.dtype).kind not in "uib" and not raw:
+            raise DataError(f"{name} stores white as 0 in {page.dtype}, which no two programs show alike: invert it.")
         read_plane = _plane_reader(file, series, name)
         size = pixel_size(file, series)
     # Channels of a microscope are chosen from here, samples that are not colours once they are read.
@@ -208,7 +209,9 @@ def _check_declared(page: Page, keyframe: tifffile.TiffPage, packed: int, name: 
     ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
     if max(ends, default=0) > packed:
         raise ValueError("its pixels lie beyond its end")
-    # Where a part has no bytes, the file is sparse.
+    if any(start and not count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)):
+        raise ValueError("it does not say how long its parts are")
+    # Where a part has neither bytes nor a place, the file is sparse.
     bound = _expansion(keyframe) if all(page.databytecounts) else math.inf
     check_room(name, keyframe.nbytes, sum(page.databytecounts), bound, unpacked)
 
@@ -239,11 +242,15 @@ def _as_shown(pixels: Pixels, page: tifffile.TiffPage) -> Pixels:
     Returns:
         (H, W), or (H, W, n): RGB, or channels that are not colours; without transparency.
     """
-    if page.photometric == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "ub":
-        return np.invert(pixels) if pixels.dtype == bool else pixels.dtype.type(2**page.bitspersample - 1) - pixels
+    if page.photometric == PHOTOMETRIC.MINISWHITE:
+        # Of fewer bits than the type has, too.
+        unsigned = pixels.dtype.kind == "u"
+        pixels = pixels.dtype.type(2**page.bitspersample - 1) - pixels if unsigned else np.invert(pixels)
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         # Some programs write 8 of the 16 bit.
         return apply_palette(pixels, (page.colormap >> (8 if page.colormap.max() > 255 else 0)).astype(np.uint8).T)
+    if page.bitspersample < 8 and pixels.dtype == np.uint8:
+        pixels = pixels * np.uint8(255 // (2**page.bitspersample - 1))
     if pixels.ndim == 2:
         return pixels
     if page.photometric == PHOTOMETRIC.SEPARATED:

@@ -26,6 +26,13 @@ def main_series(file: tifffile.TiffFile, name: str) -> tuple[tifffile.TiffPageSe
     if own and own[0].kind in SLIDES:
         main = max(own, key=lambda series: math.prod(series.shape))
         return main, tuple(_in_words(series) for series in own if series is not main)
+    described = sum(len(series.pages) for series in file.series)
+    planes = len(file.pages)
+    if own and planes > described and (planes := sum(not page.aspage().is_reduced for page in file.pages)) > described:
+        raise DataError(
+            f"{name} has {planes} planes, of which its description names {described}: save it with its true "
+            "numbers of channels, slices and frames, such as by Fiji."
+        )
     own = [series for series in own if not series.keyframe.is_reduced] or own
     if len(own) > 1:
         sizes = ", ".join(" x ".join(map(str, series.shape)) for series in own[:4])

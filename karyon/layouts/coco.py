@@ -14,6 +14,7 @@ from karyon.io.encoding import coco
 from karyon.io.reading import IMAGE_SUFFIXES, read_bytes
 from karyon.io.results_folder import join_coco
 from karyon.labels import LabelImage
+from karyon.layouts.files import composed
 from karyon.layouts.protocol import AnnotatedImage, LayoutWriter, Size
 from karyon.layouts.regions import Spans, counts_spans, paint, polygon_spans
 from karyon.layouts.writing import PairWriter, prediction
@@ -129,16 +130,16 @@ def _files_by_name(top: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for path in sorted(top.rglob("*")):
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            files.setdefault(path.name, []).append(path)
+            files.setdefault(composed(path.name), []).append(path)
     return files
 
 
 def _find(name: PurePosixPath, top: Path, listing: Path, files: dict[str, list[Path]]) -> tuple[Path, str]:
     """Where the file of that name lies, and what is wrong where that is not clear."""
-    same = files.get(name.name, [])
-    usual = {folder / name for folder in (top, top / "images", listing.parent)}
-    found = [path for path in same if path in usual]
-    found = found or [path for path in same if path.parts[-len(name.parts) :] == name.parts]
+    same = files.get(composed(name.name), [])
+    usual = {composed(str(folder / name)) for folder in (top, top / "images", listing.parent)}
+    found = [path for path in same if composed(str(path)) in usual]
+    found = found or [path for path in same if composed(f"/{path.as_posix()}").endswith(composed(f"/{name}"))]
     if not found:
         return top / name, f"{listing} lists {name}, which is not below {top}: put it there, or remove its entry."
     if len(found) > 1:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from karyon.errors import DataError
-from karyon.io.reading import read_image
+from karyon.io.reading import read_image, read_table
 from karyon.labels import LabelImage, decode_run_lengths
 from karyon.layouts.dsb2018_files import Entry, Source, open_source, read_entry_image, read_entry_labels
 from karyon.preprocessing import Pixels
@@ -68,13 +68,9 @@ class SolutionTable:
         self.path = path
         self.codes: dict[str, list[str]] = defaultdict(list)
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    if row.get("Usage") != "Ignored":
-                        # A row that is cut short lacks its code.
-                        self.codes[row["ImageId"]].append(row["EncodedPixels"] or "")
-        except OSError as error:
-            raise DataError(f"{path} cannot be read ({error.strerror}): put the table there.") from None
+            for row in read_table(path):
+                if row.get("Usage") != "Ignored":
+                    self.codes[row["ImageId"]].append(row["EncodedPixels"])
         except (KeyError, ValueError, csv.Error):
             raise DataError(
                 f"{path} is not a table of ImageId,EncodedPixels,Height,Width,Usage: get it again."

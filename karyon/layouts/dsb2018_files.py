@@ -12,9 +12,10 @@ import numpy as np
 
 from karyon.errors import DataError, first_line
 from karyon.io.reading import Pixels, read_bytes, read_image
+from karyon.io.room import check_bound
 from karyon.labels import LabelImage
 
-LARGEST = 2**28  # bytes of an image's file
+LARGEST = 2**28  # bytes of a file
 
 
 class Source(Protocol):
@@ -56,8 +57,10 @@ class Archive:
         except Exception as error:
             raise DataError(f"{path} is not a readable zip archive ({first_line(error)}): download it again.") from None
         self._lock = threading.Lock()
-        for name in self._zip.namelist():
-            inside = PurePosixPath(name.replace("\\", "/"))
+        # Some programs of Windows part folders in names by the wrong sign.
+        self._files = {info.filename.replace("\\", "/"): info for info in self._zip.infolist()}
+        for name, info in self._files.items():
+            inside = PurePosixPath(name)
             if (
                 inside.is_absolute()
                 or ".." in inside.parts
@@ -65,20 +68,16 @@ class Archive:
                 or not name.isprintable()
             ):
                 raise DataError(
-                    f"{path} holds an entry that climbs out of the folder, or is none ({name!r}): do not trust it; get "
-                    "the archive from its public address."
+                    f"{path} holds an entry that climbs out of the folder, or is none ({info.filename!r}): do not "
+                    "trust it; get the archive from its public address."
                 )
 
     def sizes(self) -> dict[str, int]:
-        return {info.filename: info.file_size for info in self._zip.infolist() if not info.filename.endswith("/")}
+        return {name: info.file_size for name, info in self._files.items() if not name.endswith("/")}
 
     def read(self, name: str) -> bytes:
-        info = self._zip.getinfo(name)
-        if info.file_size > LARGEST:
-            raise DataError(
-                f"{self.path}: {name} would be unpacked from {info.compress_size:,} to {info.file_size:,} bytes, which "
-                "no image here needs: extract the archive into a folder of its name if you trust it."
-            )
+        info = self._files[name]
+        check_bound(f"{self.path}: {name}", info.file_size, LARGEST)
         try:
             with self._lock:
                 return self._zip.read(info)

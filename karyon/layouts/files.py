@@ -1,5 +1,6 @@
 """Files below a folder, by name."""
 
+import unicodedata
 from pathlib import Path
 
 from karyon.errors import DataError
@@ -45,6 +46,15 @@ def list_files(folder: Path, suffixes: set[str], without: tuple[str, ...] = ()) 
             raise DataError(f"{folder} holds two files named {name}, of different types: rename or remove one.")
         files[name] = paths[0]
     return files
+
+
+def composed(name: str) -> str:
+    r"""A name to compare with others: macOS writes accents as signs of their own, other systems do not.
+
+    >>> composed("cafe\u0301") == "caf\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def files_by_name(folder: Path, suffixes: set[str]) -> dict[str, list[Path]]:

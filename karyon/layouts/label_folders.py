@@ -7,7 +7,7 @@ from pathlib import Path
 from karyon.errors import DataError
 from karyon.io.reading import TIFF_SUFFIXES, read_bytes, read_labels
 from karyon.labels import LabelImage
-from karyon.layouts.files import list_files, list_images
+from karyon.layouts.files import composed, list_files, list_images
 from karyon.layouts.protocol import AnnotatedImage, LayoutWriter, Size
 from karyon.layouts.writing import PairWriter, label_file
 
@@ -46,12 +46,13 @@ class LabelFolders:
                 f"{root} is not laid out as images/ and {self.labels}/: make both folders, with files of equal names."
             )
         folder = root / self.labels
-        files = list_files(folder, LABEL_SUFFIXES)
+        files = {composed(name): path for name, path in list_files(folder, LABEL_SUFFIXES).items()}
         images = []
         for name, path in list_images(root / "images").items():
             expected = folder / f"{name}.tif"
-            problem = "" if name in files else f"{path} has no label image: expected {expected} or .png."
-            read = partial(read_sized_labels, files.get(name, expected))
+            found = files.get(composed(name))
+            problem = "" if found else f"{path} has no label image: expected {expected} or .png."
+            read = partial(read_sized_labels, found or expected)
             images.append(AnnotatedImage(name, path, partial(read_bytes, path), read, problem))
         return images
 

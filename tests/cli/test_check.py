@@ -169,6 +169,24 @@ def test_it_can_be_interrupted(run: Run, tiny_folder: Path, monkeypatch: pytest.
     assert not Path("check").exists()
 
 
+def test_annotation_that_is_refused_is_no_traceback(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "coco").mkdir()
+    cv2.imwrite(str(tmp_path / "coco/a.png"), np.zeros((9, 9), np.uint8))
+    annotation = {"image_id": 1, "segmentation": [[1, 1, 10]]}
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [annotation]}
+    (tmp_path / "coco/a.json").write_text(json.dumps(content))
+    assert run("check", tmp_path / "coco") == 1
+    assert "annotation 1 of a.png has polygons that are none" in capsys.readouterr().out
+    assert Path("check/contact-sheet.png").exists()
+
+
+def test_an_empty_argument_is_not_the_current_folder(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", "") == run("segment", "") == 2
+    assert "One of the arguments is empty" in capsys.readouterr().err
+
+
 def test_images_are_chosen_for_the_sheet() -> None:
     images = [Facts("train", f"{k:03d}", "") for k in range(200)]
     names = [facts.image for facts in images]

@@ -1,6 +1,7 @@
 """Loaders, and random states that differ by worker, epoch and process, and repeat with the seed."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -14,8 +15,12 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from hostile_bundles import Call
 
 from datamodules.base import LabelImageDataModule
+from datamodules.combined import CombinedDataModule
+from datamodules.dsb2018 import DSB2018DataModule
+from datamodules.folder import FolderDataModule
 from karyon.batch import Batch
 from karyon.errors import DataError
 from karyon.layouts.protocol import Item
@@ -29,6 +34,22 @@ def grey(_: int = 0) -> tuple[np.ndarray, np.ndarray]:
     labels = np.zeros((16, 16), np.int32)
     labels[4:8, 4:8] = 5
     return np.full((16, 16), 128, np.uint8), labels
+
+
+@pytest.mark.parametrize("kind", [LabelImageDataModule, FolderDataModule, DSB2018DataModule, CombinedDataModule])
+def test_a_checkpoint_of_a_stranger_runs_nothing_and_builds_nothing(
+    kind: type[LabelImageDataModule], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    contents = [
+        {"datamodule_hyper_parameters": {"root": "theirs", "_instantiator": "os.mkdir"}, "state_dict": {}},
+        {"pytorch-lightning_version": "2.0.0", "callbacks": Call(os.mkdir, "executed")},
+    ]
+    for content in contents:
+        torch.save(content, "best.ckpt")
+        with refused("best.ckpt holds no data", f"make a {kind.__name__} of its arguments"):
+            kind.load_from_checkpoint("best.ckpt", weights_only=False)
+    assert not Path("executed").exists()
 
 
 def datamodule(

@@ -19,7 +19,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,15 +78,19 @@ def outcomes(kind: str, numbers: range, seed: int, folder: Path) -> Iterator[tup
         child.start()
         there.close()
         started = False
-        with suppress(EOFError):
+        try:
             while here.poll(HANGS if started else 10 * HANGS):
                 number, outcome = here.recv()
                 started = True
                 if outcome:
                     numbers = numbers[1:]
                     yield number, outcome
-        child.kill()
-        child.join()
+        except EOFError:
+            pass
+        finally:
+            # Also where no more are asked for: it would go on in a folder that is removed.
+            child.kill()
+            child.join()
         if not started:
             raise RuntimeError(f"The process for {kind} has not begun (exit code {child.exitcode}).")
         if numbers:

@@ -221,7 +221,7 @@ def tables(folder: Path) -> Target:
 
 def configs(folder: Path) -> Target:
     """Configs of trainings and sweeps, and the config that a run leaves."""
-    from cli.__main__ import ALL
+    from cli.commands import ALL
     from cli.sweep_study import read_sweep
     from cli.train import KaryonCLI
     from karyon.checkpoint import run_config

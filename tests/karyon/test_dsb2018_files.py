@@ -123,6 +123,21 @@ def test_wrapping_folders_and_what_macos_adds_are_overlooked_and_harmless_entrie
     assert [entry.name for entry in scan_layout(Archive(path))] == ["x"]
 
 
+def test_folders_in_names_may_be_parted_as_windows_does(tmp_path: Path) -> None:
+    source = Archive(archive(tmp_path / "a.zip", {name.replace("/", "\\"): data for name, data in GOOD.items()}))
+    (entry,) = scan_layout(source)
+    assert entry.name == "x" and source.read(entry.image) == IMAGE
+
+
+def test_the_bound_of_an_entry_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable) -> None:
+    monkeypatch.setattr("karyon.layouts.dsb2018_files.LARGEST", 10)
+    source = Archive(archive(tmp_path / "a.zip", GOOD))
+    with refused(tmp_path / "a.zip", "x/images/x.png takes", "usual in such a file", "--max-size"):
+        source.read("x/images/x.png")
+    monkeypatch.setenv("KARYON_MAX_SIZE", "1M")
+    assert source.read("x/images/x.png") == IMAGE
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [

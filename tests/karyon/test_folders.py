@@ -1,5 +1,6 @@
 """The images of a folder, in either layout, and what is wrong with its files."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from datamodules.dsb2018 import DSB2018DataModule
 from datamodules.folder import FolderDataModule
 from karyon.checks.folders import find_originals
+from karyon.layouts.coco import Coco
+from karyon.layouts.label_folders import LabelFolders
 
 Refused = Callable[..., AbstractContextManager[None]]
 
@@ -40,6 +43,18 @@ def test_pairs_are_those_of_the_data_module(pairs: Path) -> None:
         assert expected[item.name].files == item.files[:1]
         for read, other in zip(item.read(), expected[item.name].read(), strict=True):
             assert (read == other).all()
+
+
+def test_names_with_accents_find_each_other_whichever_system_wrote_them(pairs: Path) -> None:
+    (pairs / "images/plate/0.png").rename(pairs / "images/plate/caf\u00e9.png")
+    (pairs / "labels/plate/0.png").rename(pairs / "labels/plate/cafe\u0301.png")
+    parts, findings = find_originals(pairs)
+    assert findings == [] and len(parts["images"]) == 5
+    assert [image.problem for image in LabelFolders().images(pairs)] == [""] * 5
+    annotation = {"images": [{"id": 1, "file_name": "plate/cafe\u0301.png"}], "annotations": []}
+    (pairs / "images/coco.json").write_text(json.dumps(annotation))
+    (image,) = Coco().images(pairs / "images")
+    assert image.problem == "" and image.file == pairs / "images/plate/caf\u00e9.png"
 
 
 def test_all_files_without_a_partner_are_named(pairs: Path) -> None:
