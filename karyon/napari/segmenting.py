@@ -1,7 +1,7 @@
 """What is done to a layer's pixels, without a window: objects of each plane, and a table of them, the worst first."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -105,6 +105,35 @@ def segment_layer(
         scores |= {first + k: float(score) for k, score in enumerate(answer.instances.scores, start=1)}
         notes |= {answer.note: None} if answer.note else {}
     return Segmented(labels, scores, tuple(notes))
+
+
+def keep_corrections(found: Segmented, before: LabelImage, corrected: LabelImage) -> tuple[Segmented, LabelImage]:
+    """Puts what a user has corrected into what is found anew: objects that were drawn or changed, and what was erased.
+
+    Args:
+        found: anew.
+        before: integers of the layer's shape: what a model had found.
+        corrected: the same, after the user's corrections.
+
+    Returns:
+        What is to be shown, and what the next corrections are to be told from.
+
+    >>> before, corrected = np.array([1, 1, 0, 2, 0, 3, 3]), np.array([1, 1, 4, 0, 0, 3, 3])  # one drawn, one erased
+    >>> anew = Segmented(np.array([1, 1, 1, 2, 0, 3, 0]), {1: 0.9, 2: 0.5, 3: 0.8}, ())
+    >>> shown, base = keep_corrections(anew, before, corrected)
+    >>> shown.labels, shown.scores, base
+    (array([1, 1, 7, 0, 0, 3, 0]), {1: 0.9, 3: 0.8}, array([1, 1, 0, 2, 0, 3, 0]))
+    """
+    changed = before != corrected
+    numbers = np.union1d(before[changed], corrected[changed])
+    own = np.isin(corrected, numbers[numbers > 0])
+    fixed, last = own | changed, int(found.labels.max())
+    areas = np.bincount(found.labels.ravel())
+    # What lies mostly where the user has decided already.
+    gone = 2 * np.bincount(found.labels[fixed], minlength=last + 1) > areas
+    labels = np.where(own, corrected + last, np.where(fixed | gone[found.labels], 0, found.labels))
+    scores = {number: score for number, score in found.scores.items() if not gone[number]}
+    return replace(found, labels=labels, scores=scores), np.where(own, 0, found.labels)
 
 
 def features(labels: LabelImage, scores: Mapping[int, float]) -> Table:

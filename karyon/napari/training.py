@@ -14,8 +14,10 @@ from karyon.errors import DataError
 from karyon.model import find_bundle
 from karyon.napari.pairs import Pairs, at_size_of_model, find_pairs
 
-FEW = 5  # pairs; with fewer, none can be spared to validate on
-CURVES = ("train/loss", "val/dsb_score")
+# An epoch, of ten steps, and the share that an average of weights keeps at each step.
+SAMPLES, DECAY = 80, 0.95
+SHOWN = 10  # images that the curve's score is of
+CURVES = ("train/loss_epoch", "val/dsb_score")
 NEEDED = ("cli", "datamodules", "lightning_modules", "lightning", "jsonargparse", "albumentations", "onnx")
 
 
@@ -46,12 +48,6 @@ class FineTuning:
     def bundle(self) -> Path:
         """The new model, when it is done."""
         return self.folder / "bundle"
-
-    @property
-    def note(self) -> str:
-        """What is to be said of the figures; an empty text where nothing is."""
-        few = self.pairs.count < FEW
-        return f"Fewer than {FEW} pairs: validated on what it trains on, so that the score is too high." if few else ""
 
     def poll(self) -> bool:
         """Starts what comes next, and tells whether there is more to do.
@@ -117,8 +113,12 @@ class FineTuning:
         config["start_from"] = str(start.resolve())
         model, data = config["model"]["init_args"], config["data"]["init_args"]
         model |= {part: card.model[part] for part in ("network", "representation", "postprocessing")}
-        model["scheduler"]["init_args"]["T_max"] = config["trainer"]["max_epochs"] = self.epochs
-        data |= {"root": str(root), "test_fraction": 0.0, "val_root": str(root) if self.pairs.count < FEW else None}
+        model["scheduler"]["init_args"]["T_max"] = self.epochs
+        averaging = {"class_path": "EMAWeightAveraging", "init_args": {"decay": DECAY}}
+        config["trainer"] |= {"max_epochs": self.epochs, "limit_val_batches": SHOWN, "callbacks": [averaging]}
+        # The last state: by labels most of which are still the old model's, the first would be the best.
+        config["checkpoint"] = {"monitor": "step", "mode": "max"}
+        data |= {"root": str(root), "val_root": str(root), "test_fraction": 0.0, "samples_per_epoch": SAMPLES}
         data |= {part: card.preprocessing[part] for part in ("normalization", "channels")}
         path = self.folder / "config.yaml"
         # JSON is YAML.

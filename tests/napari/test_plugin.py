@@ -126,11 +126,14 @@ def test_fine_tuning_starts_from_the_model_on_the_pairs(tmp_path: Path, bundle: 
         and config["data"]["init_args"]["channels"] == 1
     )
     assert config["trainer"]["max_epochs"] == config["model"]["init_args"]["scheduler"]["init_args"]["T_max"] == 3
-    assert config["data"]["init_args"]["val_root"] == config["data"]["init_args"]["root"] and "too high" in work.note
+    assert config["data"]["init_args"]["val_root"] == config["data"]["init_args"]["root"]
+    assert config["checkpoint"] == {"monitor": "step", "mode": "max"}
     (folder := work.folder / "version_0").mkdir()
     with (folder / "metrics.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["epoch", "train/loss", "val/dsb_score"], [0, 0.5, ""], [0, "", 0.1], [1, 0.4, ""]])
-    assert work.curves() == {"train/loss": [(0, 0.5), (1, 0.4)], "val/dsb_score": [(0, 0.1)]}
+        csv.writer(file).writerows(
+            [["epoch", "train/loss_epoch", "val/dsb_score"], [0, 0.5, ""], [0, "", 0.1], [1, 0.4, ""]]
+        )
+    assert work.curves() == {"train/loss_epoch": [(0, 0.5), (1, 0.4)], "val/dsb_score": [(0, 0.1)]}
     assert fine_tune(tmp_path / "pairs", str(bundle), 3).folder != work.folder
 
     work.commands = [["models", "--nonsense"]]

@@ -76,6 +76,15 @@ def test_segment_look_correct_keep(viewer: Any, tmp_path: Path) -> None:
     assert (tifffile.imread(kept) == corrected[plane]).all() and worst["index"] not in set(labels.features["index"])
     assert "1 pair in" in bench.status.value
 
+    # What was erased and what was drawn outlive another segmentation.
+    empty = np.argwhere(labels.data[0] == 0)[0]
+    labels.data_setitem((np.array([0]), *np.split(empty, 2)), 999)
+    for _ in range(2):
+        segmentation.run.native.click()
+        wait(lambda: segmentation.run.enabled)
+        assert ((labels.data > 0) == (corrected > 0) + (labels.data == labels.data[0, *empty])).all()
+        assert (labels.data == labels.data[0, *empty]).sum() == 1 and "1 of yours" in bench.status.value
+
 
 def test_fine_tune_and_segment_again(viewer: Any, tmp_path: Path) -> None:
     pytest.importorskip("lightning")
@@ -91,7 +100,7 @@ def test_fine_tune_and_segment_again(viewer: Any, tmp_path: Path) -> None:
     retraining.run.native.click()
     wait(lambda: retraining.work is None)
     assert "segment again" in bench.status.value and segmentation.model.value.endswith("bundle")
-    assert retraining.curve.curves["val/dsb_score"]
+    assert all(retraining.curve.curves.values())
     segmentation.run.native.click()
     wait(lambda: segmentation.run.enabled)
     assert "objects" in bench.status.value

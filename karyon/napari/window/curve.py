@@ -4,7 +4,7 @@ from qtpy.QtCore import QPointF
 from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
-COLOURS = {"train/loss": "#e69f00", "val/dsb_score": "#56b4e9"}
+LOOKS = {"train/loss_epoch": ("training loss", "#e69f00"), "val/dsb_score": ("score on the pairs", "#56b4e9")}
 MARGIN = 18  # px
 
 
@@ -27,8 +27,9 @@ class Curve(QWidget):
         for row, (name, points) in enumerate(self.curves.items()):
             if not points:
                 continue
-            painter.setPen(QPen(QColor(COLOURS[name]), 2))
-            painter.drawText(4, 14 + 14 * row, f"{name} {points[-1][1]:.3f}")
+            said, colour = LOOKS[name]
+            painter.setPen(QPen(QColor(colour), 2))
+            painter.drawText(4, 14 + 14 * row, f"{said} {points[-1][1]:.3f}")
             painter.drawPolyline(QPolygonF([self._place(point, points) for point in points]))
 
     def _place(self, point: tuple[float, float], points: list[tuple[float, float]]) -> QPointF:

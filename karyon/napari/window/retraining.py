@@ -17,6 +17,7 @@ from karyon.napari.window.segmentation import Segmentation
 from karyon.napari.window.told import told
 
 OFTEN = 1000  # ms
+EPOCHS = 6
 
 
 class Retraining(Container[Any]):
@@ -34,7 +35,7 @@ class Retraining(Container[Any]):
             label="training pairs", mode=FileDialogMode.EXISTING_DIRECTORY, value=Path.home() / "karyon-pairs"
         )
         self.keep = PushButton(text="Keep as training pair")
-        self.epochs = SpinBox(label="epochs", value=12, min=1, max=1000)
+        self.epochs = SpinBox(label="epochs", value=EPOCHS, min=1, max=1000)
         self.run, self.end = PushButton(text="Fine-tune"), PushButton(text="Stop", enabled=False)
         buttons = Container(widgets=[self.run, self.end], layout="horizontal", labels=False)
         super().__init__(widgets=[self.folder, self.keep, self.epochs, buttons])
@@ -83,7 +84,7 @@ class Retraining(Container[Any]):
         self.curve.show_curves(curves)
         if going:
             done = len(curves["val/dsb_score"])
-            self.say(f"Fine-tuning: {done} of {self.work.epochs} epochs validated. {self.work.note}")
+            self.say(f"Fine-tuning: {done} of {self.work.epochs} epochs.")
             return
         model = self.work.bundle
         self._ended()

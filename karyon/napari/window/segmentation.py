@@ -20,12 +20,14 @@ from karyon.napari.segmenting import (
     StoppedError,
     cached_model,
     features,
+    keep_corrections,
     next_doubtful,
     segment_layer,
 )
 from karyon.napari.window.told import told
 
-ZOOM = 6  # pixels of the screen for one of the image, where an object is doubtful
+ACROSS = 80  # px of the screen, how wide a doubtful object is shown
+OUTLINES = 40  # as many times as wide as its outline is the usual object, so that the whole image shows them, too
 
 
 class Segmentation(Container[Any]):
@@ -118,7 +120,8 @@ class Segmentation(Container[Any]):
         world = labels.data_to_world(centre)
         self.viewer.dims.set_point(range(len(world) - 2), world[:-2]) if len(world) > 2 else None
         self.viewer.camera.center = world[-2:]
-        self.viewer.camera.zoom = ZOOM / float(labels.scale[-1])
+        area = labels.features.loc[labels.features["index"] == number, "area"].item()
+        self.viewer.camera.zoom = ACROSS / area**0.5 / float(labels.scale[-1])
         left = int(np.isfinite(labels.features["score"]).sum()) - len(seen)
         self.say(f"Object {number}, score {labels.metadata['scores'][number]:.2f}: correct it. {left} more.")
 
@@ -139,18 +142,24 @@ class Segmentation(Container[Any]):
         if found is None:
             self.say("Stopped: nothing was changed.")
             return
+        base = found.labels.copy()
+        labels = self.labels_of(layer)
+        if labels and labels.data.shape == base.shape:
+            found, base = keep_corrections(found, labels.metadata["found"], labels.data)
         table = features(found.labels, found.scores)
-        kept = {"image": layer.name, "scores": found.scores, "seen": set()}
-        if labels := self.labels_of(layer):
-            labels.data, labels.features, labels.metadata = found.labels, table, kept
+        state = {"image": layer.name, "scores": found.scores, "found": base, "seen": set()}
+        if labels:
+            labels.data, labels.features, labels.metadata = found.labels, table, state
         else:
             place = {key: getattr(layer, key) for key in ("scale", "translate", "units")}
             labels = self.viewer.add_labels(
-                found.labels, name=f"{layer.name} labels", features=table, metadata=kept, opacity=0.6, **place
+                found.labels, name=f"{layer.name} labels", features=table, metadata=state, opacity=0.6, **place
             )
-            labels.contour = 1
+            usual = np.median(table["area"]) ** 0.5 if len(table["area"]) else 0
+            labels.contour = max(1, round(usual / OUTLINES))
         notes = f" ({'; '.join(found.notes)})" if found.notes else ""
-        self.say(f"{len(found.scores)} objects{notes}.")
+        own = len(table["index"]) - len(found.scores)
+        self.say(f"{len(found.scores)} objects{f' and {own} of yours' if own else ''}{notes}.")
 
     @told
     def _failed(self, error: Exception) -> None:
