@@ -1,8 +1,9 @@
 """Karyon for scripts and notebooks: a trained model in one line, objects in an image in another."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+# In place of typing's, since that takes longer to import than all else here, and Ctrl-C is not heard before it is done.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from karyon.instances import Instances
     from karyon.label_arrays import segment
@@ -22,7 +23,7 @@ HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # So that whoever needs one of them does not wait for the others.
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,8 +2,6 @@
 
 import math
 import os
-import shutil
-import tempfile
 
 from karyon.errors import DataError
 
@@ -68,6 +66,10 @@ def check_bound(name: str, size: float, usual: float = math.inf, on_disk: bool =
     Raises:
         DataError: it takes more.
     """
+    # Here, since every command imports this before its options are parsed.
+    import shutil
+    import tempfile
+
     import psutil
 
     place = f"the folder of temporary files, {tempfile.gettempdir()}" if on_disk else "memory"

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,10 @@ from karyon.commands.options import OptionParser, add_max_size
 from karyon.io.reading import read_image, read_table
 from karyon.io.room import MAX_SIZE, bound, check_bound, check_room
 
+Refused = Callable[..., AbstractContextManager[None]]
 
-def test_what_is_declared_is_compared_with_the_room_there_is(
-    refused: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+def test_what_is_declared_is_compared_with_the_room_there_is(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     check_room("a.tif", 2**20, 2**10, 1032)
     check_room("a.tif", 2**60, 2**60, 1, unpacked=False)
     with refused("a.tif takes 1.15e+09 GB", "free in the folder of temporary files", "cut it, or raise", "--max-size"):
@@ -28,7 +29,7 @@ def test_what_is_declared_is_compared_with_the_room_there_is(
         check_bound("a.zip: b", 1000, usual=100)
 
 
-def test_the_bound_is_the_users(refused: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_is_the_users(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     blank = io.BytesIO()
     Image.new("L", (3000, 3000)).save(blank, "PNG")
     monkeypatch.setattr("karyon.io.reading.LARGEST", 10**6)
@@ -45,7 +46,7 @@ def test_the_bound_is_the_users(refused: Callable, monkeypatch: pytest.MonkeyPat
         read_image(blank.getvalue(), "a.png")
 
 
-def test_a_pipe_and_a_table_without_end_are_not_read(tmp_path: Path, refused: Callable) -> None:
+def test_a_pipe_and_a_table_without_end_are_not_read(tmp_path: Path, refused: Refused) -> None:
     os.mkfifo(tmp_path / "a.png")
     with refused(tmp_path / "a.png", "is a pipe or a device"):
         read_image(tmp_path / "a.png")
@@ -63,7 +64,7 @@ def test_a_table_is_read_as_spreadsheets_write_it(sign: str, tmp_path: Path) -> 
     assert [list(row.values()) for row in read_table(tmp_path / "a.csv")] == rows[1:]
 
 
-def test_an_option_sets_the_bound_of_all_processes(monkeypatch: pytest.MonkeyPatch, refused: Callable) -> None:
+def test_an_option_sets_the_bound_of_all_processes(monkeypatch: pytest.MonkeyPatch, refused: Refused) -> None:
     monkeypatch.setenv(MAX_SIZE, "1M")
     parser = OptionParser(prog="karyon check")
     add_max_size(parser)
