@@ -50,6 +50,8 @@ def test_segment_look_correct_keep(viewer: Any, tmp_path: Path) -> None:
     viewer.open_sample("karyon", "stack")
     segmentation.add_model(tmp_path / "bundle")
     assert segmentation.model.value == str(tmp_path / "bundle") and "nuclei" in segmentation.model.choices
+    segmentation.add_model(tmp_path)
+    assert "There is no model" in bench.status.value and segmentation.model.value == str(tmp_path / "bundle")
 
     segmentation.run.native.click()
     segmentation.end.native.click()

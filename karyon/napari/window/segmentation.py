@@ -11,7 +11,9 @@ from napari.layers import Image, Labels
 from napari.qt.threading import thread_worker
 from superqt.utils import ensure_main_thread
 
+from karyon.bundle import read_card
 from karyon.errors import DataError
+from karyon.model import find_bundle
 from karyon.model_names import DEFAULT, MODELS
 from karyon.napari.segmenting import (
     COLOURS,
@@ -40,11 +42,10 @@ class Segmentation(Container[Any]):
 
     def __init__(self, viewer: Any, say: Callable[[str], None]) -> None:
         self.viewer, self.say, self.stop = viewer, say, Event()
-        self.models = sorted(
-            (path.parent.name for path in MODELS.glob("*/card.json")), key=lambda name: name != DEFAULT
-        )
+        names = sorted((path.parent.name for path in MODELS.glob("*/card.json")), key=lambda name: name != DEFAULT)
+        self.models = {name: name for name in names}
         self.image = _image_choice()
-        self.model = ComboBox(label="model", choices=lambda _: self.models)
+        self.model = ComboBox(label="model", choices=lambda _: list(self.models.items()))
         self.other = FileEdit(label="another model", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
         self.background = ComboBox(label="background", choices=("auto", "dark", "bright"))
         self.diameter = FloatSpinBox(label="diameter (px, 0: found)", max=2000, step=1)
@@ -62,13 +63,16 @@ class Segmentation(Container[Any]):
         self.other.changed.connect(self.add_model)
         self.image.changed.connect(self._take_pixel_size)
 
+    @told
     def add_model(self, path: Any) -> None:
-        """Offers another model, and chooses it."""
-        if path and str(path) not in self.models:
-            self.models.append(str(path))
+        """Offers another model by its name, or its folder where the name is taken, and chooses it."""
+        if not path:
+            return
+        if str(path) not in self.models.values():
+            name = read_card(find_bundle(path)).name
+            self.models[str(path) if name in self.models else name] = str(path)
             self.model.reset_choices()
-        if path:
-            self.model.value = str(path)
+        self.model.value = str(path)
 
     @told
     def segment(self) -> None:

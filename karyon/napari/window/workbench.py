@@ -17,6 +17,7 @@ class Workbench(Container[Any]):
 
     def __init__(self, napari_viewer: Any) -> None:
         self.status = Label(value="Choose an image, and segment it.")
+        self.status.native.setWordWrap(True)
         self.segmentation = Segmentation(napari_viewer, self.say)
         self.retraining = Retraining(self.segmentation, self.say)
         super().__init__(widgets=[self.segmentation, self.retraining, self.status], labels=False)
