@@ -1,14 +1,17 @@
 """What ``segment`` does, once its options are known: models, readers and writers are imported here."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
+from karyon.bundle import Card
 from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
 from karyon.commands.dry_run import foretell
@@ -17,7 +20,9 @@ from karyon.commands.inputs import find_images
 from karyon.commands.lengths import in_pixels, pixel_size_of
 from karyon.commands.linking import Linking, forget_links
 from karyon.commands.shards import WHOLE
+from karyon.commands.workers import at_work
 from karyon.errors import DataError, printable
+from karyon.inference.block_store import BlockStore
 from karyon.inference.tissue import looked_at
 from karyon.instances import Prediction
 from karyon.io.file_names import names_stay_apart
@@ -25,9 +30,9 @@ from karyon.io.formats import Format
 from karyon.io.lazy_image import Image, LazyImage
 from karyon.io.other_formats import passed_over
 from karyon.io.pages import nan_filled
-from karyon.io.reading import Pages, open_image
+from karyon.io.reading import Pages, open_image, open_page
 from karyon.io.result_tables import complete_images
-from karyon.io.results_folder import ResultFolder, open_results
+from karyon.io.results_folder import UNFINISHED, ResultFolder, open_results
 from karyon.io.whole_files import writing_to
 from karyon.model import Answer, Model, load_model
 from karyon.planes import PixelSize
@@ -35,10 +40,12 @@ from karyon.planes import PixelSize
 SETTINGS = "segment.json"
 SHORT = "results named without suffix"
 SHOWN = 5  # names in a sentence
+WAYS = ("channel", "background", "nan", "diameter", "pixel_size", "rotations", "precision")  # options of the objects
 
 
 def segment_images(options: argparse.Namespace) -> int:
     """Segments the images that are not done yet; see `karyon.commands.segment.segment`."""
+    options.workers.check(options.worker_options)
     root, images, others = find_images(options.paths, options.out)
     if said := passed_over(others):
         print(said)
@@ -55,7 +62,7 @@ def segment_images(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         return foretell(images, model, options)
-    with writing_to(options.out), stoppable(), options.shard.at_work(options.out):
+    with writing_to(options.out), stoppable(), options.shard.at_work(options.out), at_work(model, options):
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
         finished = Finished(options.out / SETTINGS, options.formats, list(images), options.shard == WHOLE)
         linking = Linking(options, finished.formats) if options.link else None
@@ -69,6 +76,8 @@ def segment_images(options: argparse.Namespace) -> int:
                 results.join()
                 if linking:
                     linking.join()
+                if not work.tally.failed:
+                    shutil.rmtree(options.out / UNFINISHED, ignore_errors=True)
             finished.record()
         except KeyboardInterrupt as stop:
             return stopped(stop, work.tally)
@@ -172,9 +181,10 @@ class FileSegmenter:
         if self._is_done(title):
             return None
         image = pages.open(page)
-        if isinstance(image, LazyImage) and pages.shape:
+        if isinstance(image, LazyImage):
             # The label images of a stack have one size.
-            image = replace(image, coarser=())
+            coarser = () if pages.shape else image.coarser
+            image = replace(image, coarser=coarser, again=partial(open_page, path, self.options.channel, page))
         if self.options.nan == "background":
             image = nan_filled(image)
         pixel_size = pixel_size_of(pages, self.options)
@@ -187,6 +197,7 @@ class FileSegmenter:
             return None
         source = f"{path}, page {page + 1}" if pages.shape else str(path)
         diameter = in_pixels(self.options.diameter, pixel_size, source, "--diameter")
+        store = BlockStore(self.results.unfinished(title), made_of(path, page, self.model.card, self.options))
         found = self.model.answer(
             image,
             diameter,
@@ -196,12 +207,14 @@ class FileSegmenter:
             pixel_size.side if pixel_size else None,
             bool(PROBABILITIES & set(self.results.formats)),
             self.options.everywhere,
+            store,
         )
         image, about = at_size(image, found.instances.labels.shape, pixel_size)
         if found.tissue and isinstance(image, LazyImage):
             self.results.picture("looked_at", title, looked_at(image, found.tissue))
         about |= {"plane": pages.plane(page), "note": found.note}
         self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
+        store.clear()
         return found
 
     def remarks(self) -> None:
@@ -224,6 +237,14 @@ def _shown(names: list[str]) -> str:
 def size_of(image: Image) -> tuple[int, int]:
     """Height and width, px."""
     return image.shape[0], image.shape[1]
+
+
+def made_of(path: Path, page: int, card: Card, options: argparse.Namespace) -> str:
+    """What tells one image and one way to segment it from others, in words: a file that was changed is another one."""
+    # An image of OME-Zarr is a folder.
+    stats = [path.stat(), *(file.lstat() for file in path.rglob("*"))]
+    content = str(path), page, len(stats), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+    return repr((version("karyon"), card, content, *(getattr(options, key) for key in WAYS)))
 
 
 def at_size(image: Image, size: tuple[int, ...], pixel_size: PixelSize | None) -> tuple[Image, dict[str, Any]]:
@@ -259,6 +280,8 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
     if options.overwrite or (empty and options.shard == WHOLE):
         path.unlink(missing_ok=True)
         forget_links(options.out)
+    if options.overwrite:
+        shutil.rmtree(options.out / UNFINISHED, ignore_errors=True)
     # What was begun with suffixes goes on with them.
     options.short = options.apart and (not path.exists() or f'"{SHORT}": true'.encode() in path.read_bytes())
     settings = {
@@ -266,10 +289,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
         "folder of the images": str(root),
         "model": model.card.name,
         "weights_sha256": model.card.weights["sha256"],
-        **{
-            key: getattr(options, key)
-            for key in ("channel", "background", "nan", "diameter", "pixel_size", "rotations", "precision")
-        },
+        **{key: getattr(options, key) for key in WAYS},
         "everywhere": options.everywhere or None,
         SHORT: options.short or None,
         "formats": [known for known in get_args(Format) if known in options.formats],
