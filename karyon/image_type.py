@@ -44,3 +44,8 @@ def is_transmitted(pixels: Pixels) -> bool:
         return False
     value = pixels.max(axis=2)
     return bool((value < 0.15 * value.max()).mean() < 0.05)
+
+
+def usually_inverted(image: Pixels) -> bool | None:
+    """Whether an image is to be inverted, by what it is: stained tissue is; of others nothing is known."""
+    return True if is_transmitted(image) else None

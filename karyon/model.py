@@ -1,6 +1,7 @@
 """A trained model: an image's pixels in, its objects out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -14,8 +15,9 @@ from karyon.building import build
 from karyon.bundle import Card, build_network, build_preprocessing, checked_file, read_card, read_weights
 from karyon.checkpoint import checkpoint_card, checkpoint_weights
 from karyon.errors import DataError, first_line
-from karyon.image_type import is_transmitted
+from karyon.image_type import usually_inverted
 from karyon.inference.answer import Answer as Answer
+from karyon.inference.block_store import BlockStore
 from karyon.inference.blocks import Found
 from karyon.inference.engines import (
     Engine,
@@ -26,14 +28,14 @@ from karyon.inference.engines import (
     torch_device,
 )
 from karyon.inference.memory import blocks_within
-from karyon.inference.predictor import ImagePredictor, Predictor, Report
+from karyon.inference.predictor import ImagePredictor, Predictor, Report, halves
 from karyon.inference.tissue import find_tissue
 from karyon.inference.views import Diameter, View, choose_view
 from karyon.instances import Instances
 from karyon.io.lazy_image import LazyImage, overview
 from karyon.model_names import DEFAULT as DEFAULT
 from karyon.model_names import MODELS as MODELS
-from karyon.preprocessing import Background, Pixels, Preprocessing
+from karyon.preprocessing import Background, Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +77,7 @@ class Model:
         pixel_size: float | None = None,
         probability: bool = False,
         everywhere: bool = False,
+        store: BlockStore | None = None,
     ) -> Answer:
         """Finds the objects of an image, and tells how it was seen.
 
@@ -94,6 +97,7 @@ class Model:
             pixel_size: of the image, um; brings it to the scale of training where the model's card names one.
             probability: whether the foreground's probability is wanted, too.
             everywhere: whether a slide's glass is looked at, too.
+            store: keeps what is found in the blocks of a large image, under a key of the image and the options.
 
         Raises:
             DataError: the pixels cannot be used, or the model does not know or not choose its scale.
@@ -105,16 +109,25 @@ class Model:
         if diameter is not None:
             self._check_scale(name)
         scale = self.known_scale(diameter, pixel_size)
-        at = partial(self._at, image, diameter, name, report, background, pixel_size, probability, everywhere)
+        same: dict[str, Any] = {
+            "name": name,
+            "report": report,
+            "probability": probability,
+            "everywhere": everywhere,
+            "store": store,
+        }
+        at = partial(self._at, partial(self.answer, **same), image, diameter, background, pixel_size)
         if lazy and scale and (level := image.level_for(scale)):
             return at(level)
         both = background == "auto" and self.preprocessing.wants_dark
         polarities = (False, True) if both else (False,)
-        usual = partial(_usual, overview(image))
+        usual = partial(usually_inverted, overview(image))
         tissue = find_tissue(image) if lazy and not everywhere else None
         shown = image.overview[tissue.mask][:, None] if tissue else None
-        parts = self.preprocessing.parts(name, image, "dark" if both else background, shown)
+        known = "dark" if both else background
+        parts = self.preprocessing.parts(name, image, known, shown)
         size = (image.shape[0], image.shape[1])
+        store = store and store.of(known, size, everywhere)
         if self.preprocessing.image_size:
             planes = parts()
 
@@ -126,14 +139,16 @@ class Model:
             found = found or find(view)
         else:
             # Half of the work is a first look, where there is one: most often it is all.
-            first, second = _halves(report) if both or diameter == "auto" else (None, report)
-            view, found = self.predictor.look(parts, size, diameter, polarities, first, probability, usual, tissue)
+            first, second = halves(report) if both or diameter == "auto" else (None, report)
+            view, found = self.predictor.look(
+                parts, size, diameter, polarities, first, probability, usual, tissue, store
+            )
             if diameter is None and scale:
                 view, found = replace(view, scale=scale), None
             # Now it is known which way round, and how large.
             if lazy and found is None and (level := image.level_for(view.scale)):
                 return at(level, view)
-            found = found or self.predictor.find(parts, size, view, second, probability, tissue)
+            found = found or self.predictor.find(parts, size, view, second, probability, tissue, store)
         certain, instances = self.predictor.whole(found)
         doubtful = bool(len(instances)) and instances.confidence < (self.card.doubt_below or 0)
         seen = View(view.inverted or parts.inverted, view.scale)
@@ -141,14 +156,11 @@ class Model:
 
     def _at(
         self,
+        answer: Callable[..., Answer],
         image: LazyImage,
         diameter: Diameter,
-        name: str,
-        report: Report | None,
         background: Background,
         pixel_size: float | None,
-        probability: bool,
-        everywhere: bool,
         level: int,
         view: View | None = None,
     ) -> Answer:
@@ -160,7 +172,7 @@ class Model:
             diameter = self.card.object_diameter / view.scale
         size = pixel_size and pixel_size * factor
         smaller = diameter if diameter in (None, "auto") else float(diameter) / factor
-        found = self.answer(image.at(level), smaller, name, report, background, size, probability, everywhere)
+        found = answer(image.at(level), smaller, background=background, pixel_size=size)
         return replace(found, level=found.level + level)
 
     def known_scale(self, diameter: Diameter, pixel_size: float | None) -> float | None:
@@ -178,18 +190,6 @@ class Model:
             raise DataError(f"{name}: the model {self.card.name} sees every image at one size: leave the diameter out.")
         if self.card.object_diameter is None:
             raise DataError(f"{name}: the card of {self.card.name} names no object size: leave the diameter out.")
-
-
-def _usual(image: Pixels) -> bool | None:
-    """Whether an image is to be inverted, by what it is: stained tissue is; of others nothing is known."""
-    return True if is_transmitted(image) else None
-
-
-def _halves(report: Report | None) -> tuple[Report | None, Report | None]:
-    """What takes the shares of the first half of some work, and of the second."""
-    if report is None:
-        return None, None
-    return lambda share: report(share / 2), lambda share: report((1 + share) / 2)
 
 
 def load_model(
@@ -232,6 +232,7 @@ def load_model(
 
         finder, on = _finder(folder, card, place, trusted)
         predictor = DetectionPredictor(finder, postprocessing, on, precision, blocks, card.object_diameter)
+    predictor.origin = name, device, rotations, precision, trusted
     return _tried(Model(predictor, preprocessing, card, place), folder)
 
 

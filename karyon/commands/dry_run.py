@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from karyon.commands.lengths import in_pixels, pixel_size_of
+from karyon.commands.workers import ALONE
 from karyon.errors import DataError, printable
 from karyon.inference.blocks import Block
 from karyon.inference.memory import NEEDED, PER_PIXEL
@@ -27,6 +28,8 @@ LOOKS = 2 * FIRST_LOOK**2  # px of the first looks, both ways round
 def foretell(images: Mapping[str, Path], model: Model, options: argparse.Namespace) -> int:
     """Prints a line for each file; returns the exit code."""
     print("Of each file the first image; minutes by one block of it that was tried. Nothing is written.")
+    if options.workers != ALONE:
+        print(f"Blocks of large images by {options.workers}; the minutes are those without them.")
     failed, minutes = 0, 0.0
     for name, path in images.items():
         try:

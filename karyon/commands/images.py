@@ -1,12 +1,19 @@
 """The images of a file: their names and sizes, and what is known of them before their turn."""
 
+import argparse
 from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from karyon.bundle import Card
+from karyon.errors import DataError
 from karyon.io.lazy_image import Image, LazyImage
 from karyon.io.reading import Pages
 from karyon.model import Answer
 from karyon.planes import PixelSize
+
+WAYS = ("channel", "background", "nan", "diameter", "pixel_size", "rotations", "precision")  # options of the objects
 
 
 @dataclass(frozen=True)
@@ -46,3 +53,19 @@ def page_name(name: str, pages: Pages, page: int) -> str:
     'a.tif/09'
     """
     return f"{name}/{page + 1:0{len(str(len(pages)))}}" if pages.shape else name
+
+
+def made_of(path: Path, page: int, card: Card, options: argparse.Namespace) -> str:
+    """What tells one image and one way to segment it from others, in words: a file that was changed is another one."""
+    # An image of OME-Zarr is a folder.
+    stats = [path.stat(), *(file.lstat() for file in path.rglob("*"))]
+    content = str(path), page, len(stats), sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+    return repr((version("karyon"), card, content, *(getattr(options, key) for key in WAYS)))
+
+
+def check_name(path: Path, name: str) -> None:
+    """Raises a `DataError` where a file's name cannot be written into a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None

@@ -8,6 +8,7 @@ from typing import get_args
 
 from karyon.commands.options import OptionParser, add_max_size, memory
 from karyon.commands.shards import WHOLE, Shard
+from karyon.commands.workers import ALONE, Count
 from karyon.io.formats import DEFAULT, Format
 from karyon.model_names import DEFAULT as DEFAULT_MODEL
 
@@ -145,6 +146,19 @@ def _parser(prog: str) -> OptionParser:
         default=WHOLE,
         metavar="K/N",
         help="the K-th of N parts of the files, for jobs side by side; the same command without it then joins all",
+    )
+    parser.add_argument(
+        "--workers",
+        type=Count.parse,
+        default=ALONE,
+        metavar="N",
+        help="processes of Dask for the blocks of large images, on this machine; slurm:N, as jobs of SLURM",
+    )
+    parser.add_argument(
+        "--worker-options",
+        default="",
+        metavar="OPTIONS",
+        help="of sbatch for each of these jobs, such as --worker-options='--partition=gpu --gpus=1 --mem=16G'",
     )
     parser.add_argument(
         "--memory", type=memory, default=math.inf, metavar="4G", help="that blocks may take; smaller ones are slower"

@@ -1,6 +1,7 @@
 """What ``segment`` does, once its options are known: models, readers and writers are imported here."""
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -13,13 +14,15 @@ from karyon.commands.batch import resumes
 from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
 from karyon.commands.dry_run import foretell
 from karyon.commands.finished import PROBABILITIES, Finished
-from karyon.commands.images import Ahead, at_size, page_name, size_of
+from karyon.commands.images import WAYS, Ahead, at_size, check_name, made_of, page_name, size_of
 from karyon.commands.inputs import find_images
 from karyon.commands.lengths import in_pixels, pixel_size_of
 from karyon.commands.linking import Linking, forget_links
 from karyon.commands.shards import WHOLE
+from karyon.commands.workers import at_work
 from karyon.errors import DataError, printable
-from karyon.inference.blocks import side_by_side
+from karyon.inference.block_store import BlockStore
+from karyon.inference.blocks import Threads, side_by_side
 from karyon.inference.tissue import looked_at
 from karyon.instances import Prediction
 from karyon.io.file_names import names_stay_apart
@@ -27,9 +30,9 @@ from karyon.io.formats import Format
 from karyon.io.lazy_image import Image, LazyImage
 from karyon.io.other_formats import passed_over
 from karyon.io.pages import nan_filled
-from karyon.io.reading import Pages, open_image
+from karyon.io.reading import Pages, open_image, open_page
 from karyon.io.result_tables import complete_images
-from karyon.io.results_folder import ResultFolder, open_results
+from karyon.io.results_folder import UNFINISHED, ResultFolder, open_results
 from karyon.io.whole_files import writing_to
 from karyon.model import Answer, Model, load_model
 
@@ -41,6 +44,7 @@ AHEAD = 2**20  # px of an image up to which the next one is looked at while it i
 
 def segment_images(options: argparse.Namespace) -> int:
     """Segments the images that are not done yet; see `karyon.commands.segment.segment`."""
+    options.workers.check(options.worker_options)
     root, images, others = find_images(options.paths, options.out)
     if said := passed_over(others):
         print(said)
@@ -57,7 +61,7 @@ def segment_images(options: argparse.Namespace) -> int:
     )
     if options.dry_run:
         return foretell(images, model, options)
-    with writing_to(options.out), stoppable(), options.shard.at_work(options.out):
+    with writing_to(options.out), stoppable(), options.shard.at_work(options.out), at_work(model, options):
         resume = options.shard.decide_once(options.out, lambda: _same_settings(options, root, model))
         finished = Finished(options.out / SETTINGS, options.formats, list(images), options.shard == WHOLE)
         linking = Linking(options, finished.formats) if options.link else None
@@ -65,12 +69,14 @@ def segment_images(options: argparse.Namespace) -> int:
         work = FileSegmenter(model, results, finished, options, linking)
         try:
             with closing(results), progress("Segmenting", len(images)) as report:
-                for (name, path), ahead in side_by_side(work.ahead, images.items(), at_once=2):
+                for (name, path), ahead in side_by_side(work.ahead, images.items(), Threads(2)):
                     report(name, work.do(name, path, ahead, partial(report, name)))
             if options.shard == WHOLE and not finished.left:
                 results.join()
                 if linking:
                     linking.join()
+                if not work.tally.failed:
+                    shutil.rmtree(options.out / UNFINISHED, ignore_errors=True)
             finished.record()
         except KeyboardInterrupt as stop:
             return stopped(stop, work.tally)
@@ -110,14 +116,11 @@ class FileSegmenter:
         if self._is_done(name) and not self.linking:
             return Ahead()
         try:
-            try:
-                name.encode()
-            except UnicodeEncodeError:
-                raise DataError(f"{path}: its name is not valid UTF-8: rename it.") from None
+            check_name(path, name)
             pages = open_image(path, channel=self.options.channel)
             if pages.shape or self.linking or name in self.finished.left:
                 return Ahead(pages)
-            image = self._image(pages, 0)
+            image = self._image(path, pages, 0)
             small = not isinstance(image, LazyImage) and image.shape[0] * image.shape[1] <= AHEAD
             return Ahead(pages, self._answer(path, pages, 0, image) if small else None)
         except Exception as error:
@@ -201,7 +204,7 @@ class FileSegmenter:
         title = page_name(name, pages, page)
         if self._is_done(title):
             return None
-        image = self._image(pages, page)
+        image = self._image(path, pages, page)
         pixel_size = pixel_size_of(pages, self.options)
         if title in self.finished.left:
             instances = self.finished.objects(self.results, name, title, page)
@@ -210,23 +213,32 @@ class FileSegmenter:
             self.results.add(Prediction(title, size_of(image), None, instances, **about), image, self.finished.added)
             self.finished.left.remove(title)
             return None
-        found = found or self._answer(path, pages, page, image, report)
+        store = BlockStore(self.results.unfinished(title), made_of(path, page, self.model.card, self.options))
+        found = found or self._answer(path, pages, page, image, report, store)
         image, about = at_size(image, found.instances.labels.shape, pixel_size)
         if found.tissue and isinstance(image, LazyImage):
             self.results.picture("looked_at", title, looked_at(image, found.tissue))
         about |= {"plane": pages.plane(page), "note": found.note}
         self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
+        store.clear()
         return found
 
-    def _image(self, pages: Pages, page: int) -> Image:
+    def _image(self, path: Path, pages: Pages, page: int) -> Image:
         image = pages.open(page)
-        if isinstance(image, LazyImage) and pages.shape:
+        if isinstance(image, LazyImage):
             # The label images of a stack have one size.
-            image = replace(image, coarser=())
+            coarser = () if pages.shape else image.coarser
+            image = replace(image, coarser=coarser, again=partial(open_page, path, self.options.channel, page))
         return nan_filled(image) if self.options.nan == "background" else image
 
     def _answer(
-        self, path: Path, pages: Pages, page: int, image: Image, report: Callable[[float], None] | None = None
+        self,
+        path: Path,
+        pages: Pages,
+        page: int,
+        image: Image,
+        report: Callable[[float], None] | None = None,
+        store: BlockStore | None = None,
     ) -> Answer:
         pixel_size = pixel_size_of(pages, self.options)
         source = f"{path}, page {page + 1}" if pages.shape else str(path)
@@ -239,6 +251,7 @@ class FileSegmenter:
             pixel_size.side if pixel_size else None,
             bool(PROBABILITIES & set(self.results.formats)),
             self.options.everywhere,
+            store,
         )
 
     def remarks(self) -> None:
@@ -272,6 +285,8 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
     if options.overwrite or (empty and options.shard == WHOLE):
         path.unlink(missing_ok=True)
         forget_links(options.out)
+    if options.overwrite:
+        shutil.rmtree(options.out / UNFINISHED, ignore_errors=True)
     # What was begun with suffixes goes on with them.
     options.short = options.apart and (not path.exists() or f'"{SHORT}": true'.encode() in path.read_bytes())
     settings = {
@@ -279,10 +294,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
         "folder of the images": str(root),
         "model": model.card.name,
         "weights_sha256": model.card.weights["sha256"],
-        **{
-            key: getattr(options, key)
-            for key in ("channel", "background", "nan", "diameter", "pixel_size", "rotations", "precision")
-        },
+        **{key: getattr(options, key) for key in WAYS},
         "everywhere": options.everywhere or None,
         SHORT: options.short or None,
         "formats": [known for known in get_args(Format) if known in options.formats],

@@ -3,10 +3,12 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +20,48 @@ from karyon.labels import object_boxes
 
 T = TypeVar("T")
 R = TypeVar("R")
+Done = TypeVar("Done", covariant=True)
 
 Found = tuple[NDArray[np.float32] | None, Instances]
 """The foreground's probability (H, W), where it is known, and the objects."""
+Find = Callable[["Block"], Found]
+"""Finds the objects in the region of a block, at the region's size."""
+
+
+class Pending(Protocol[Done]):
+    """Work that has begun, such as on a block."""
+
+    def result(self) -> Done:
+        """What became of it, once that is known."""
+
+
+class Workers(Protocol):
+    """Do several things side by side, such as to look at blocks.
+
+    Attributes:
+        at_once: how many are in work or waiting.
+    """
+
+    @property
+    def at_once(self) -> int: ...
+
+    def sharing(self, work: Callable[[T], R]) -> AbstractContextManager[Callable[[T], Pending[R]]]:
+        """Shares what is to be done, and gives what begins with it."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Workers in this process; see `Workers`."""
+
+    at_once: int = 1
+
+    @contextmanager
+    def sharing(self, work: Callable[[T], R]) -> Iterator[Callable[[T], Pending[R]]]:
+        with ThreadPoolExecutor(self.at_once) as threads:
+            try:
+                yield lambda item: threads.submit(work, item)
+            finally:
+                threads.shutdown(wait=True, cancel_futures=True)
 
 
 class Blocks:
@@ -35,18 +76,18 @@ class Blocks:
         block: height and width without the halo, px; smaller images are one block.
         halo: around each block, px.
         align: blocks begin at multiples of this, px; a multiple of the network's stride.
-        at_once: how many blocks are looked at side by side.
+        workers: look at several blocks side by side.
 
     Raises:
         ValueError: block or halo are not multiples of ``align``.
     """
 
-    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32, at_once: int = 1) -> None:
+    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32, workers: Workers = Threads(1)) -> None:
         if block < align or halo < 0 or block % align or halo % align:
             raise ValueError(
                 f"Blocks of {block} px with a halo of {halo} px cannot be used: both must be multiples of {align} px."
             )
-        self.block, self.halo, self.align, self.at_once = block, halo, align, at_once
+        self.block, self.halo, self.align, self.workers = block, halo, align, workers
 
     def at_scale(self, scale: float) -> "Blocks":
         """Blocks of an image that is seen so many times as large, each with as much around it to see."""
@@ -57,15 +98,16 @@ class Blocks:
         halo = aligned(self.halo / scale)
         # Wider halos ask for larger blocks, or most of the work would be theirs.
         block = self.block / scale if scale >= 1 else max(self.block, 2 * halo)
-        return Blocks(aligned(block), halo, self.align, self.at_once)
+        return Blocks(aligned(block), halo, self.align, self.workers)
 
     def find(
         self,
         size: tuple[int, int],
-        find: Callable[["Block"], Found],
+        find: Find,
         probability: bool = False,
         wanted: Callable[[Region], bool] = lambda region: True,
         report: Callable[[float], None] = lambda share: None,
+        once: Callable[[Find, "Block"], Found] | None = None,
     ) -> Found:
         """Puts the objects of all blocks of an image together.
 
@@ -74,10 +116,11 @@ class Blocks:
 
         Args:
             size: height and width of the image, px.
-            find: finds the objects in the region of a block, at the region's size; called by several threads.
+            find: finds the objects in a block; called by each of the workers.
             probability: whether the probability is wanted, too.
             wanted: tells of a block without its halo whether it is to be looked at.
             report: is told the share of blocks before each one that is begun, by this thread.
+            once: calls what finds the objects of one of several blocks, or gives what it found in an earlier run.
         """
         labels, release = blank(size, np.int32)
         whole, release_too = blank(size, np.float32) if probability else (None, release)
@@ -85,13 +128,17 @@ class Blocks:
         boxes: list[NDArray[np.int64]] = []
         cores = [core for core in product(self.cut(size[0]), self.cut(size[1])) if wanted(core)]
         every = [Block.around(core, self.halo, size, number / len(cores)) for number, core in enumerate(cores)]
-        for block, (certain, found) in side_by_side(find, begun(every, report), min(self.at_once, len(every))):
-            kept, box = _add(labels[block.region], found, block.core_in_region, sum(map(len, scores)))
+        own: Find = partial(find_own, find)
+        if once and len(every) > 1:
+            own = partial(once, own)
+        workers = self.workers if len(every) > 1 else Threads(1)
+        for block, (certain, found) in side_by_side(own, begun(every, report), workers):
+            kept, box = _add(labels[block.region], found, sum(map(len, scores)))
             scores.append(found.scores[kept])
             rows, columns = block.region
             boxes.append(box + np.array([columns.start, rows.start, columns.start, rows.start]))
             if whole is not None and certain is not None:
-                whole[block.core] = certain[block.core_in_region]
+                whole[block.core] = certain
             if block.core[1].stop == size[1]:
                 release()
                 release_too()
@@ -112,22 +159,20 @@ def begun(blocks: Sequence["Block"], report: Callable[[float], None]) -> Iterato
         yield block
 
 
-def side_by_side(work: Callable[[T], R], items: Iterable[T], at_once: int) -> Iterator[tuple[T, R]]:
-    """Each item with what became of it, in order, of which no more than so many are in work or waiting."""
-    if at_once <= 1:
+def side_by_side(work: Callable[[T], R], items: Iterable[T], workers: Workers) -> Iterator[tuple[T, R]]:
+    """Each item with what became of it, in order."""
+    # In this thread, which may have settings of its own, as in training.
+    if workers == Threads(1):
         yield from ((item, work(item)) for item in items)
         return
-    with ThreadPoolExecutor(at_once) as threads:
-        waiting = deque[tuple[T, Future[R]]]()
-        try:
-            for item in items:
-                waiting.append((item, threads.submit(work, item)))
-                if len(waiting) == at_once:
-                    first, done = waiting.popleft()
-                    yield first, done.result()
-            yield from ((item, done.result()) for item, done in waiting)
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
+    with workers.sharing(work) as begin:
+        waiting = deque[tuple[T, Pending[R]]]()
+        for item in items:
+            waiting.append((item, begin(item)))
+            if len(waiting) == workers.at_once:
+                first, done = waiting.popleft()
+                yield first, done.result()
+        yield from ((item, done.result()) for item, done in waiting)
 
 
 @dataclass(frozen=True)
@@ -160,10 +205,24 @@ class Block:
         return cls(core, (rows, columns), (inner_rows, inner_columns), share)
 
 
-def _add(
-    target: NDArray[np.int32], found: Instances, core: tuple[slice, slice], number: int
-) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Draws those objects of a region into a label image whose centre lies in the region's core.
+def find_own(find: Find, block: Block) -> Found:
+    """The probability of a block without its halo, and those objects of its region that have their centre in it."""
+    certain, found = find(block)
+    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    inside = np.ones(len(found), bool)
+    for axis, part in enumerate(block.core_in_region[::-1]):
+        inside &= (centres[:, axis] >= part.start) & (centres[:, axis] < part.stop)
+    own = Instances(_renumbered(found.labels, inside), found.scores[inside], found.boxes[inside])
+    return None if certain is None else certain[block.core_in_region], own
+
+
+def _renumbered(labels: NDArray[np.int32], kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """A label image of those objects, in their order."""
+    return np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)[labels]
+
+
+def _add(target: NDArray[np.int32], found: Instances, number: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+    """Draws objects of a region into a label image.
 
     Pixels that an object of another block holds already stay with it; what keeps less than half of its area is the
     same object, found differently, and left out.
@@ -171,19 +230,15 @@ def _add(
     Args:
         target: int32 (h, w), the region of the label image; changed in place.
         found: the objects of the region.
-        core: rows and columns of the region's core.
         number: of objects that have been drawn.
 
     Returns:
         which of the objects were drawn, and their boxes in the region.
     """
-    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
-    inside = [(centres[:, axis] >= part.start) & (centres[:, axis] < part.stop) for axis, part in enumerate(core[::-1])]
     labels, count = found.labels, len(found)
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     left = np.bincount(labels[target == 0], minlength=count + 1)[1:]
-    kept = inside[0] & inside[1] & (2 * left > area)
-    ids = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)])
-    drawn = np.where(target == 0, ids[labels], 0)
+    kept = 2 * left > area
+    drawn = np.where(target == 0, _renumbered(labels, kept), 0)
     target += np.where(drawn > 0, drawn + number, 0).astype(np.int32)
     return kept, object_boxes(drawn)

@@ -111,7 +111,10 @@ class TorchEngine:
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """How many cores this process may use; fewer where OMP_NUM_THREADS says so, as beside other workers."""
+    if asked := os.environ.get("OMP_NUM_THREADS", "").strip():
+        # A list is of nested loops.
+        return max(1, int(asked.partition(",")[0]))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

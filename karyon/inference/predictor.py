@@ -3,15 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from karyon import preprocessing
 from karyon.errors import DataError
+from karyon.inference.block_store import BlockStore
 from karyon.inference.blocks import Block, Blocks, Found
 from karyon.inference.engines import Engine, Images
 from karyon.inference.rotations import VIEWS, turn
@@ -40,11 +41,16 @@ class ImagePredictor(ABC):
         postprocessing: makes objects of what the network finds.
         blocks: how large images are cut; None takes all at once.
         model_diameter: median diameter of the objects that the network knows best, px; None where it is not known.
+        origin: the arguments of `karyon.model.load_model` that have made it, as which it goes to another process.
     """
 
     postprocessing: "Postprocessing | DetectionPostprocessing"
     blocks: Blocks | None
     model_diameter: float | None
+    origin: tuple[Any, ...] = ()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (_loaded, self.origin) if self.origin else super().__reduce_ex__(protocol)
 
     @abstractmethod
     def at_once(
@@ -101,6 +107,7 @@ class ImagePredictor(ABC):
         probability: bool = False,
         usual: Callable[[], bool | None] = lambda: None,
         tissue: Tissue | None = None,
+        store: BlockStore | None = None,
     ) -> tuple[View, Found | None]:
         """Decides how an image is seen, by first looks at its middle, or its tissue, where that is needed.
 
@@ -113,6 +120,7 @@ class ImagePredictor(ABC):
             probability: whether the foreground's probability is wanted, too.
             usual: see `karyon.inference.views.choose_view`.
             tissue: what of the image is looked at; None is all.
+            store: keeps what is found in its blocks.
 
         Returns:
             the view, and the objects where the look has been at the whole image in just that view.
@@ -126,7 +134,8 @@ class ImagePredictor(ABC):
             seen = looked_at(size, view.scale)
             middle = (size[0] - seen[0]) // 2, (size[1] - seen[1]) // 2
             top, left = tissue.densest(seen, size) if tissue else middle
-            return self.find(partial(_shifted, part, top, left), seen, view, part_of, probability)
+            part_there = partial(_shifted, part, top, left)
+            return self.find(part_there, seen, view, part_of, probability, store=store and store.of(top, left))
 
         view, found = choose_view(find, self.model_diameter, diameter, polarities, usual)
         return view, found if looked_at(size, view.scale) == size else None
@@ -139,6 +148,7 @@ class ImagePredictor(ABC):
         report: Report | None = None,
         probability: bool = False,
         tissue: Tissue | None = None,
+        store: BlockStore | None = None,
     ) -> Found:
         """Finds the objects of one image, of which regions are prepared when they are needed.
 
@@ -149,16 +159,19 @@ class ImagePredictor(ABC):
             report: is told how far it is.
             probability: whether the foreground's probability is wanted, too.
             tissue: what of the image is looked at; None is all.
+            store: keeps what is found in its blocks.
         """
-
-        def find(block: Block) -> Found:
-            region = part(block.region)
-            size = (region.shape[-2], region.shape[-1])
-            return self.at_once((1 - region if view.inverted else region)[None], [size], view.scale, probability)[0]
-
+        find = partial(self.find_in, part, view, probability)
         blocks = self.blocks_of(size, view.scale)
         wanted = partial(tissue.touches, size=size) if tissue else _all
-        return blocks.find(size, find, probability, wanted, report or _quiet)
+        once = store.of(size, view, probability, blocks.block, blocks.halo).once if store else None
+        return blocks.find(size, find, probability, wanted, report or _quiet, once)
+
+    def find_in(self, part: Callable[[Region], Image], view: View, probability: bool, block: Block) -> Found:
+        """Finds the objects in the region of a block; see `find`."""
+        region = part(block.region)
+        size = (region.shape[-2], region.shape[-1])
+        return self.at_once((1 - region if view.inverted else region)[None], [size], view.scale, probability)[0]
 
     def blocks_of(self, size: tuple[int, int], scale: float) -> Blocks:
         """How an image of that size, px, is cut where it is seen so many times as large; one block is all of it."""
@@ -223,6 +236,14 @@ def looked_at(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return min(size[0], longest), min(size[1], longest)
 
 
+@lru_cache(maxsize=1)
+def _loaded(*origin: Any) -> ImagePredictor:
+    """The predictor of a model, loaded once in a process that works for another."""
+    from karyon.model import load_model
+
+    return load_model(*origin).predictor
+
+
 def _all(region: Region) -> bool:
     return True
 
@@ -238,6 +259,13 @@ def _crop(image: Image, region: Region) -> Image:
 def _shifted(part: Callable[[Region], Image], top: int, left: int, region: Region) -> Image:
     rows, columns = region
     return part((slice(rows.start + top, rows.stop + top), slice(columns.start + left, columns.stop + left)))
+
+
+def halves(report: Report | None) -> tuple[Report | None, Report | None]:
+    """What takes the shares of the first half of some work, and of the second."""
+    if report is None:
+        return None, None
+    return lambda share: report(share / 2), lambda share: report((1 + share) / 2)
 
 
 def rescaled(images: Images, scale: float) -> Images:

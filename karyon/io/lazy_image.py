@@ -42,6 +42,7 @@ class LazyImage:
         name: of the image, for errors.
         coarser: the same image at lower resolutions, the finest first.
         nan: what stands for pixels that are not a number; None where they are refused.
+        again: opens the image, in full resolution, in another process.
     """
 
     shape: tuple[int, ...]
@@ -50,6 +51,10 @@ class LazyImage:
     name: str
     coarser: Sequence["LazyImage"] = ()
     nan: float | None = field(default=None)
+    again: Callable[[], "Image"] | None = None
+
+    def __reduce__(self) -> Any:
+        return _opened, (self.again, self.shape, self.nan)
 
     @property
     def ndim(self) -> int:
@@ -85,7 +90,9 @@ class LazyImage:
 
     def at(self, level: int) -> "LazyImage":
         """One of the resolutions of this image: 0 is itself."""
-        return replace(self.coarser[level - 1], coarser=self.coarser[level:], nan=self.nan) if level else self
+        if level == 0:
+            return self
+        return replace(self.coarser[level - 1], coarser=self.coarser[level:], nan=self.nan, again=self.again)
 
     def level_for(self, scale: float) -> int:
         """The coarsest resolution that is not coarser than needed to see the image so many times as large."""
@@ -110,6 +117,14 @@ class LazyImage:
 
 
 Image = Pixels | LazyImage
+
+
+def _opened(again: Callable[[], Image], shape: tuple[int, ...], nan: float | None) -> Image:
+    """The image that was opened in another process, at the resolution that it had there."""
+    image = again()
+    assert isinstance(image, LazyImage)
+    level = next(k for k in range(len(image.coarser) + 1) if image.at(k).shape == shape)
+    return replace(image.at(level), nan=nan, again=again)
 
 
 def overview(image: Image) -> Pixels:

@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from karyon.errors import DataError
+from karyon.io.lazy_image import LazyImage
 from karyon.io.ome_zarr import metadata, open_ome_zarr
 from karyon.io.other_formats import refuse_unread
 from karyon.io.pages import Pages as Pages
@@ -85,6 +86,11 @@ def open_image(
         if start in TIFF_SIGNATURES:
             return open_tiff(source, name, channel, raw)
         return _open_other(source if isinstance(source, bytes) else read_bytes(source), name, channel, raw)
+
+
+def open_page(path: Path, channel: int | Sequence[int] | None, page: int) -> Pixels | LazyImage:
+    """One of the images of a file, counted from 0; see `open_image`."""
+    return open_image(path, channel=channel).open(page)
 
 
 def _composed(channels: Sequence[Pages]) -> Pages:

@@ -47,6 +47,7 @@ FILES: dict[str, tuple[str, Callable[[Prediction, Image], bytes | Iterator[bytes
         lambda prediction, source: probability_tiff(_complement(prediction.probability), prediction.pixel_size),
     ),
 }
+UNFINISHED = "unfinished"  # the folder of what images that are not done have so far
 STACKED = ("labels", "probability", "membranes")
 
 
@@ -163,6 +164,10 @@ class ResultFolder:
         path = self.folder / folder / f"{self.stem(self.shown(name))}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, png(picture))
+
+    def unfinished(self, name: str) -> Path:
+        """Where what there is so far of an image lies, until it is done."""
+        return self.folder / UNFINISHED / f"{self.stem(self.shown(name))}.blocks"
 
     def path(self, kind: str, name: str) -> Path:
         """Where the file of an image lies."""
