@@ -258,17 +258,14 @@ class FileSegmenter:
         """Says which files were inverted, and which results are to be looked at first."""
         if self.passed_over:
             print(f"Passed over beside the images of slides: {'; '.join(map(printable, self.passed_over))}.")
-        if self.inverted:
-            print(f"Inverted, since their background is bright: {_shown(self.inverted)}. --background dark forbids it.")
-        if self.doubtful:
-            print(f"Doubtful, look at them first: {_shown(self.doubtful)}. Their scores are low; see counts.csv.")
+        inverted, doubtful = (named([*map(printable, names)], SHOWN) for names in (self.inverted, self.doubtful))
+        if inverted:
+            print(f"Inverted, since their background is bright: {inverted}. --background dark forbids it.")
+        if doubtful:
+            print(f"Doubtful, look at them first: {doubtful}. Their scores are low; see counts.csv.")
 
     def _is_done(self, title: str) -> bool:
         return title in self.results.complete and title not in self.finished.left
-
-
-def _shown(names: list[str]) -> str:
-    return named([*map(printable, names)], SHOWN)
 
 
 def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> bool:
