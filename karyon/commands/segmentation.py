@@ -39,7 +39,6 @@ from karyon.model import Answer, Model, load_model
 SETTINGS = "segment.json"
 SHORT = "results named without suffix"
 SHOWN = 5  # names in a sentence
-AHEAD = 2**20  # px of an image up to which the next one is looked at while it is finished: two need little memory
 
 
 def segment_images(options: argparse.Namespace) -> int:
@@ -121,8 +120,10 @@ class FileSegmenter:
             if pages.shape or self.linking or name in self.finished.left:
                 return Ahead(pages)
             image = self._image(path, pages, 0)
-            small = not isinstance(image, LazyImage) and image.shape[0] * image.shape[1] <= AHEAD
-            return Ahead(pages, self._answer(path, pages, 0, image) if small else None)
+            # Of several blocks it is told how far they are, and they are kept; two that are small need little memory.
+            blocks = self.model.predictor.blocks
+            large = isinstance(image, LazyImage) or (blocks is not None and max(image.shape[:2]) > blocks.block)
+            return Ahead(pages, None if large else self._answer(path, pages, 0, image))
         except Exception as error:
             # It is told when it is this file's turn.
             return Ahead(error=error)

@@ -76,18 +76,27 @@ class Blocks:
         block: height and width without the halo, px; smaller images are one block.
         halo: around each block, px.
         align: blocks begin at multiples of this, px; a multiple of the network's stride.
-        workers: look at several blocks side by side.
+
+    Attributes:
+        workers: look at several blocks side by side; by default one after the other.
 
     Raises:
         ValueError: block or halo are not multiples of ``align``.
     """
 
-    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32, workers: Workers = Threads(1)) -> None:
+    def __init__(self, block: int = 1024, halo: int = 256, align: int = 32) -> None:
         if block < align or halo < 0 or block % align or halo % align:
             raise ValueError(
                 f"Blocks of {block} px with a halo of {halo} px cannot be used: both must be multiples of {align} px."
             )
-        self.block, self.halo, self.align, self.workers = block, halo, align, workers
+        self.block, self.halo, self.align = block, halo, align
+        self.workers: Workers = Threads(1)
+
+    def by(self, workers: Workers) -> "Blocks":
+        """The same blocks, looked at by others."""
+        blocks = Blocks(self.block, self.halo, self.align)
+        blocks.workers = workers
+        return blocks
 
     def at_scale(self, scale: float) -> "Blocks":
         """Blocks of an image that is seen so many times as large, each with as much around it to see."""
@@ -98,7 +107,7 @@ class Blocks:
         halo = aligned(self.halo / scale)
         # Wider halos ask for larger blocks, or most of the work would be theirs.
         block = self.block / scale if scale >= 1 else max(self.block, 2 * halo)
-        return Blocks(aligned(block), halo, self.align, self.workers)
+        return Blocks(aligned(block), halo, self.align).by(self.workers)
 
     def find(
         self,

@@ -21,4 +21,4 @@ def blocks_within(memory: float, place: str) -> Blocks:
         least = NEEDED + PER_PIXEL * (32 + 2 * HALO) ** 2
         raise DataError(f"{memory / 1e9:.2g} GB of memory are too few: give --memory {math.ceil(least / 1e8) / 10}G.")
     # While the network computes on all cores, what comes before and after it is done of another block.
-    return Blocks(sides[-1], HALO, workers=Threads(2 if place == "cpu" and available_cores() > 1 else 1))
+    return Blocks(sides[-1], HALO).by(Threads(2 if place == "cpu" and available_cores() > 1 else 1))

@@ -43,7 +43,7 @@ def same(one: Found, other: Found) -> bool:
 def test_stopped_anywhere_it_goes_on_with_what_is_missing(
     tmp_path_factory: pytest.TempPathFactory, labels: Labels, stop: int, at_once: int
 ) -> None:
-    store, blocks = BlockStore(tmp_path_factory.mktemp("store"), "a"), Blocks(32, 16, 16, Threads(at_once))
+    store, blocks = BlockStore(tmp_path_factory.mktemp("store"), "a"), Blocks(32, 16, 16).by(Threads(at_once))
     whole, first, second = Looks(labels), Looks(labels, stop), Looks(labels)
     expected = blocks.find(whole.size, whole, probability=True)
     with suppress(KeyboardInterrupt):

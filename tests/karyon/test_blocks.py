@@ -65,7 +65,7 @@ def test_threads_and_files_change_nothing(labels: Labels, block: int, threads: i
     probability, found = in_blocks(Blocks(block, 16, 16), maps, postprocessing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("karyon.inference.label_store.IN_MEMORY", 0 if on_disk else 2**20)
-        again, others = in_blocks(Blocks(block, 16, 16, workers=Threads(threads)), maps, postprocessing)
+        again, others = in_blocks(Blocks(block, 16, 16).by(Threads(threads)), maps, postprocessing)
     assert np.array_equal(others.labels, found.labels) and np.array_equal(others.scores, found.scores)
     assert np.array_equal(others.boxes, found.boxes) and np.array_equal(again, probability)
 

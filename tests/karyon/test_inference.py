@@ -166,6 +166,7 @@ def test_each_image_of_a_batch_has_a_scale_of_its_own() -> None:
 
 def test_of_a_large_image_the_middle_tells_the_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor_module, "FIRST_LOOK", 128)
+    monkeypatch.setattr(predictor_module, "ENLARGED_LOOK", 256)
     image, echo = discs(12, side=256, places=8), Echo()
     # What is not in the middle is empty, but for less than the objects of which a median says something.
     image[..., :64], image[..., :64, :] = 0, 0
