@@ -27,7 +27,8 @@ class System:
         data: the data set it was trained and tested on.
         published: its figures.
         config: path of our config, None where none is planned.
-        schedule: ``{"epochs": n}`` or ``{"steps": n}`` of a full run, None where unknown.
+        schedule: ``{"epochs": n}`` or ``{"steps": n}`` of a full run, None where unknown; of a model of stages, one for
+            each stage's name.
         note: what else to know, or empty.
         beyond: what it was given beyond the original annotation, or empty.
         open: what else stands between our run and the published one, besides its length and its figures, or empty.
@@ -39,7 +40,7 @@ class System:
     data: str
     published: dict[str, float]
     config: str | None
-    schedule: dict[str, int] | None
+    schedule: dict[str, Any] | None
     note: str
     beyond: str = ""
     open: str = ""
@@ -121,11 +122,11 @@ def trained(fit: dict[str, Any] | None, schedule: dict[str, int] | None = None) 
     return _extent(fit, schedule) + ("" if annotation == "original" else f", {annotation} annotation")
 
 
-def how_trained(run: Run, schedule: dict[str, int] | None = None) -> str:
-    """Says how a tested run was trained, as `trained` does; of a model of stages, each of them by its own config."""
+def how_trained(run: Run, schedule: dict[str, Any] | None = None) -> str:
+    """Says how a tested run was trained, as `trained` does; of a model of stages, each by a schedule of its own."""
     if run.fit or not run.stages:
         return trained(run.fit, schedule)
-    stages = {name: trained(fit) for name, fit in run.stages.items()}
+    stages = {name: trained(fit, (schedule or {}).get(name)) for name, fit in run.stages.items()}
     whole = "full" if all(text.startswith("full") for text in stages.values()) else "partial"
     return f"{whole}: {', '.join(f'{name} {text}' for name, text in stages.items())}"
 
