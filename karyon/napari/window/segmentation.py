@@ -29,6 +29,7 @@ from karyon.napari.segmenting import (
 from karyon.napari.window.told import told
 
 ACROSS = 80  # px of the screen, how wide a doubtful object is shown
+CLOSEST = 12  # px of the screen for one of the image at most, where it is small
 OUTLINES = 40  # as many times as wide as its outline is the usual object, so that the whole image shows them, too
 
 
@@ -123,9 +124,10 @@ class Segmentation(Container[Any]):
         self.viewer.layers.selection.active = labels
         world = labels.data_to_world(centre)
         self.viewer.dims.set_point(range(len(world) - 2), world[:-2]) if len(world) > 2 else None
-        self.viewer.camera.center = world[-2:]
+        camera = self.viewer.scene.camera
+        camera.center = world[-2:]
         area = labels.features.loc[labels.features["index"] == number, "area"].item()
-        self.viewer.camera.zoom = ACROSS / area**0.5 / float(labels.scale[-1])
+        camera.zoom = min(ACROSS / area**0.5, CLOSEST) / float(labels.scale[-1])
         left = int(np.isfinite(labels.features["score"]).sum()) - len(seen)
         self.say(f"Object {number}, score {labels.metadata['scores'][number]:.2f}: correct it. {left} more.")
 
