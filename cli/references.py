@@ -1,7 +1,7 @@
 """The published systems and scores to compare runs with: the content of ``results/references.yaml``."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,11 @@ class System:
         data: the data set it was trained and tested on.
         published: its figures.
         config: path of our config, None where none is planned.
-        schedule: ``{"epochs": n}`` or ``{"steps": n}`` of a full run, None where unknown; of a model of stages, one for
-            each stage's name.
+        schedule: ``{"epochs": n}`` or ``{"steps": n}`` of a full run, None where unknown.
         note: what else to know, or empty.
         beyond: what it was given beyond the original annotation, or empty.
         open: what else stands between our run and the published one, besides its length and its figures, or empty.
+        stages: the schedule of each stage's training, of a model of stages.
     """
 
     id: str
@@ -40,10 +40,11 @@ class System:
     data: str
     published: dict[str, float]
     config: str | None
-    schedule: dict[str, Any] | None
+    schedule: dict[str, int] | None
     note: str
     beyond: str = ""
     open: str = ""
+    stages: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,12 @@ def trained(fit: dict[str, Any] | None, schedule: dict[str, int] | None = None) 
     return _extent(fit, schedule) + ("" if annotation == "original" else f", {annotation} annotation")
 
 
-def how_trained(run: Run, schedule: dict[str, Any] | None = None) -> str:
+def how_trained(run: Run, system: System | None = None) -> str:
     """Says how a tested run was trained, as `trained` does; of a model of stages, each by a schedule of its own."""
     if run.fit or not run.stages:
-        return trained(run.fit, schedule)
-    stages = {name: trained(fit, (schedule or {}).get(name)) for name, fit in run.stages.items()}
+        return trained(run.fit, system.schedule if system else None)
+    schedules = system.stages if system else {}
+    stages = {name: trained(fit, schedules.get(name)) for name, fit in run.stages.items()}
     whole = "full" if all(text.startswith("full") for text in stages.values()) else "partial"
     return f"{whole}: {', '.join(f'{name} {text}' for name, text in stages.items())}"
 

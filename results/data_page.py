@@ -71,7 +71,7 @@ def _section(references: References, section: str, systems: list[System], by_id:
     for system in systems:
         run = by_id.get(system.id)
         model = f"{system.model} ({system.note})" if system.note else system.model
-        row = [f"`{system.id}`", model, told(run.id, how_trained(run, system.schedule)) if run else NOT_YET]
+        row = [f"`{system.id}`", model, told(run.id, how_trained(run, system)) if run else NOT_YET]
         for key, figure in columns.items():
             row.append(f"{system.published[key]:g}" if key in system.published else NONE)
             row += [number(run.metric(name), name) if run else NOT_YET for name in figure["metrics"]]

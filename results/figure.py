@@ -101,7 +101,7 @@ def _label(system: System) -> str:
 
 
 def _in_full(system: System, by_id: dict[str, Run]) -> bool:
-    return how_trained(by_id[system.id], system.schedule).startswith("full")
+    return how_trained(by_id[system.id], system).startswith("full")
 
 
 def _value(axes: Axes, value: float, row: float, color: str, left: bool = False) -> None:

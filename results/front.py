@@ -56,7 +56,7 @@ def _published(references: References, by_id: dict[str, Run], place: PurePosixPa
                 section = f"{system.section}. {references.sections[system.section]['title']}"
                 source = f"[{system.section}]({place / page['file']}#{slug(section)}) {system.model}"
                 published = ", ".join(f"{title} {value:g}" for title, value, _ in compared)
-                length = how_trained(run, system.schedule) if run else NOT_YET
+                length = how_trained(run, system) if run else NOT_YET
                 rows.append(
                     [f"`{system.id}`", source, published, _ours(run, compared), length, _open(run, system, compared)]
                 )
@@ -75,7 +75,7 @@ def _open(run: Run | None, system: System, compared: list[tuple[str, float, list
     """What a run lacks of the published one."""
     parts = ["all of the training"] if run is None else []
     if run is not None:
-        parts += ["the rest of the training"] if how_trained(run, system.schedule).startswith("partial") else []
+        parts += ["the rest of the training"] if how_trained(run, system).startswith("partial") else []
         for _, published, (metric, *_) in compared:
             value = run.metric(metric)
             lacking = published - value if value is not None else 0

@@ -291,10 +291,11 @@ def test_the_stages_of_a_model_are_told(place: Path) -> None:
     record = made_up("r1-two-stage", {"dsb_score": 0.4, "mask_map": 0.3})
     fits = made_up("a", {})["fit"], made_up("b", {}, epochs=9, interrupted=True)["fit"]
     record |= {"stages": {"detector": {"fit": fits[0]}, "segmenter": {"fit": fits[1]}}, "fit": None}
-    length = "partial: detector full (40 epochs), segmenter partial (9 of 40 epochs, interrupted)"
+    length = "partial: detector partial (40 of 60 epochs), segmenter partial (9 of 20 epochs, interrupted)"
     page = run_results(place, write(place, record))
     assert row(page, "r1-two-stage")[3:] == [
-        *("DSB score 0.400, mask mAP 0.300", length, "the rest of the training; DSB score 0.100 below")
+        *("DSB score 0.400, mask mAP 0.300", length),
+        "the rest of the training; DSB score 0.100 below; a start from ImageNet",
     ]
     assert row(page, "r1-two-stage", 1)[3:] == ["0.5", "0.4000", "0.3000"]
     assert f"- segmenter, trained: `{fits[1]['command']}`" in page
