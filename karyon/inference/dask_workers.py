@@ -1,22 +1,24 @@
 """Blocks by processes of Dask, of this machine or jobs of SLURM: the same objects and ids, whatever their number."""
 
 import logging
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dask
-from dask_jobqueue.slurm import SLURMCluster
 from distributed import Client, KilledWorker, LocalCluster
 from distributed.deploy.spec import SpecCluster
+from distributed.diagnostics.plugin import WorkerPlugin
 
 from karyon.errors import DataError
 from karyon.inference.blocks import Pending
 from karyon.inference.engines import available_cores
 
+DASHBOARD = "127.0.0.1:0"  # Dask's page, where it has one: on any port, for this machine alone
 AHEAD = 2  # blocks for each worker: one in work, one that waits
 # Of each job, where neither its options nor Dask's config say otherwise; its time limit is that of the partition.
 JOB = {
@@ -24,7 +26,7 @@ JOB = {
     "cores": 4,
     "memory": "8GB",
     "walltime": None,
-    "scheduler-options": {"dashboard_address": None},
+    "scheduler-options": {"dashboard_address": DASHBOARD},
     "job-script-prologue": ["export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"],
 }
 
@@ -64,6 +66,13 @@ def _do(work: Callable[[T], R], item: T) -> R:
     return work(item)
 
 
+class _Deaf(WorkerPlugin):
+    """A worker that does not hear the Ctrl-C of the command, which ends it."""
+
+    def setup(self, worker: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def dask_workers(number: int, slurm: bool, options: str, logs: Path) -> Iterator[DaskWorkers]:
     """Starts workers, and ends them.
@@ -83,6 +92,7 @@ def dask_workers(number: int, slurm: bool, options: str, logs: Path) -> Iterator
         _slurm(number, options, logs) if slurm else _here(number) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        client.register_plugin(_Deaf())
         yield DaskWorkers(client, AHEAD * number)
 
 
@@ -92,13 +102,18 @@ def _here(number: int) -> SpecCluster:
         threads_per_worker=1,
         # Blocks bound it.
         memory_limit=0,
-        dashboard_address=None,
+        dashboard_address=DASHBOARD,
         silence_logs=logging.CRITICAL,
         env={"OMP_NUM_THREADS": str(max(1, available_cores() // number))},
     )
 
 
 def _slurm(number: int, options: str, logs: Path) -> SpecCluster:
+    handler = signal.getsignal(signal.SIGINT)
+    from dask_jobqueue.slurm import SLURMCluster
+
+    # Once it is imported, Ctrl-C would end the program as if all were done.
+    signal.signal(signal.SIGINT, handler)
     dask.config.update_defaults({"jobqueue": {"slurm": JOB}})
     own = dask.config.get("jobqueue.slurm.job-extra-directives")
     cluster = SLURMCluster(

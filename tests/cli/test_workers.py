@@ -1,12 +1,15 @@
 """Workers of Dask look at the blocks of a large image: the same objects and ids, whatever becomes of some of them."""
 
 import argparse
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -33,6 +36,14 @@ def tables(out: str) -> list[bytes]:
     return [Path(out, name).read_bytes() for name in ("counts.csv", "objects.csv", "labels/a.tif")]
 
 
+def after_blocks(count: int, command: list[str], **options: Any) -> subprocess.Popen[str]:
+    """A command that has been started, and has done some blocks."""
+    process = subprocess.Popen(command, **options)
+    while process.poll() is None and len(list(Path("killed").rglob("*.npz"))) < count:
+        time.sleep(0.01)
+    return process
+
+
 @pytest.mark.slow
 def test_two_workers_of_which_one_is_killed_find_what_one_finds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -46,9 +57,14 @@ def test_two_workers_of_which_one_is_killed_find_what_one_finds(
     subprocess.run([*command, "two", *BLOCKS_OF_512, "--workers", "2"], check=True)
     assert same_objects(labels("a.tif", "whole"), labels("a.tif", "two")) and labels("a.tif", "two").max() > 1000
     subprocess.run([*command, "one", *BLOCKS_OF_32], check=True)
-    process = subprocess.Popen([*command, "killed", *BLOCKS_OF_32, "--workers", "2"])
-    while process.poll() is None and len(list(Path("killed").rglob("*.npz"))) < 5:
-        time.sleep(0.01)
+    command += ["killed", *BLOCKS_OF_32, "--workers", "2"]
+    # Where tests run in the background of a script, nobody hears Ctrl-C.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = after_blocks(5, command, preexec_fn=heard, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and said == "Interrupted; the same command goes on where it stopped.\n"
+    process = after_blocks(len(list(Path("killed").rglob("*.npz"))) + 5, command)
     workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
     assert len(workers) == 2
     workers[0].kill()

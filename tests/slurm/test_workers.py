@@ -1,5 +1,6 @@
 """Blocks of a large image by jobs of a real SLURM, of which one is killed in the middle."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -26,12 +27,28 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_job_that_is_killed_is_replaced_and_its_block_done_again(cluster: VirtualCluster, folder: Path) -> None:
+def test_the_block_of_a_job_that_is_killed_is_done_again(cluster: VirtualCluster, folder: Path) -> None:
     subprocess.run([*SEGMENT, "--out", "one"], cwd=folder, check=True)
-    command = [*SEGMENT, *WORKERS, "--out", "two"]
-    process = subprocess.Popen(command, cwd=folder, env=cluster.environment, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None and len(list((folder / "two").rglob("*.npz"))) < 5:
-        time.sleep(0.05)
+
+    def after_blocks(count: int) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*SEGMENT, *WORKERS, "--out", "two"],
+            cwd=folder,
+            env=cluster.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Where tests run in the background of a script, nobody hears Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        while process.poll() is None and len(list((folder / "two").rglob("*.npz"))) < count:
+            time.sleep(0.05)
+        return process
+
+    process = after_blocks(5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    done = len(list((folder / "two").rglob("*.npz")))
+    process = after_blocks(done + 5)
     jobs = cluster.run("squeue", "-h", "-n", "karyon", "-t", "running", "-o", "%A").split()
     assert jobs
     cluster.run("scancel", "-s", "KILL", jobs[0])
