@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.labels import LabelImage, object_boxes
+from karyon.labels import LabelImage, new_ids, object_boxes
 from karyon.planes import PixelSize, Plane
 
 STRIP = 1024  # px, of a label image's rows at once
@@ -86,9 +86,9 @@ def without_crumbs(instances: Instances, share: float, sure: float) -> Instances
     kept = (area >= share * typical) | (instances.scores >= sure)
     if kept.all():
         return instances
-    numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
+    ids = new_ids(kept)
     for strip in strips:
-        strip[...] = numbers[strip]
+        strip[...] = ids[strip]
     return Instances(instances.labels, instances.scores[kept], instances.boxes[kept])
 
 

@@ -69,6 +69,18 @@ def object_boxes(labels: LabelImage) -> NDArray[np.int64]:
     return np.array([[x.start, y.start, x.stop, y.stop] for y, x in slices], np.int64).reshape(-1, 4)
 
 
+def new_ids(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The id that each of the ids 0..N gets where not all objects are kept; 0 for those that are dropped.
+
+    Args:
+        kept: (N,), whether the object with id k + 1 is.
+
+    >>> new_ids(np.array([True, False, True]))
+    array([0, 1, 0, 2], dtype=int32)
+    """
+    return np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
+
+
 def object_areas(labels: LabelImage) -> NDArray[np.int64]:
     """How many pixels each object has, int64 (N,), counted band by band, since a label image may be large.
 

@@ -22,11 +22,13 @@ class Ahead:
 
     Attributes:
         pages: of the file; None where all was done before.
-        answer: of its one image, where that is small.
+        image: its only one.
+        answer: of that, where it is small.
         error: what came instead.
     """
 
     pages: Pages | None = None
+    image: Image | None = None
     answer: Answer | None = None
     error: Exception | None = None
 

@@ -123,7 +123,7 @@ class FileSegmenter:
             # Of several blocks it is told how far they are, and they are kept; two that are small need little memory.
             blocks = self.model.predictor.blocks
             large = isinstance(image, LazyImage) or (blocks is not None and max(image.shape[:2]) > blocks.block)
-            return Ahead(pages, None if large else self._answer(path, pages, 0, image))
+            return Ahead(pages, image, None if large else self._answer(path, pages, 0, image))
         except Exception as error:
             # It is told when it is this file's turn.
             return Ahead(error=error)
@@ -146,7 +146,7 @@ class FileSegmenter:
             if ahead.pages is None:
                 self.tally.skipped += 1
                 return DONE_BEFORE
-            return self._pages(name, path, ahead.pages, ahead.answer, report)
+            return self._pages(name, path, ahead.pages, ahead, report)
         except DataError as error:
             reason = str(error)
         except OSError:
@@ -161,9 +161,7 @@ class FileSegmenter:
                 reason = f"Karyon fails on it ({what}): please report that, with the file."
         return self.tally.fail(path, reason)
 
-    def _pages(
-        self, name: str, path: Path, pages: Pages, first: Answer | None, report: Callable[[str, float], None]
-    ) -> str:
+    def _pages(self, name: str, path: Path, pages: Pages, ahead: Ahead, report: Callable[[str, float], None]) -> str:
         if self.linking:
             self.linking.check(str(path), pages, pixel_size_of(pages, self.options))
         if pages.passed_over:
@@ -173,7 +171,7 @@ class FileSegmenter:
             share = (page + share) / len(pages)
             report(f"{share:.0%}", share)
 
-        done = [self._page(name, path, pages, page, first, partial(page_report, page)) for page in range(len(pages))]
+        done = [self._page(name, path, pages, page, ahead, partial(page_report, page)) for page in range(len(pages))]
         linked, size = "", pixel_size_of(pages, self.options)
         if pages.shape:
             titles = [page_name(name, pages, page) for page in range(len(pages))]
@@ -193,19 +191,13 @@ class FileSegmenter:
         return ", ".join(filter(None, [f"{total}{on}", *notes, linked]))
 
     def _page(
-        self,
-        name: str,
-        path: Path,
-        pages: Pages,
-        page: int,
-        found: Answer | None,
-        report: Callable[[float], None],
+        self, name: str, path: Path, pages: Pages, page: int, ahead: Ahead, report: Callable[[float], None]
     ) -> Answer | None:
         """Segments an image of a file, or takes what was found ahead; None where it was done before."""
         title = page_name(name, pages, page)
         if self._is_done(title):
             return None
-        image = self._image(path, pages, page)
+        image = self._image(path, pages, page) if ahead.image is None else ahead.image
         pixel_size = pixel_size_of(pages, self.options)
         if title in self.finished.left:
             instances = self.finished.objects(self.results, name, title, page)
@@ -214,14 +206,17 @@ class FileSegmenter:
             self.results.add(Prediction(title, size_of(image), None, instances, **about), image, self.finished.added)
             self.finished.left.remove(title)
             return None
-        store = BlockStore(self.results.unfinished(title), made_of(path, page, self.model.card, self.options))
-        found = found or self._answer(path, pages, page, image, report, store)
+        store = None
+        if not ahead.answer:
+            store = BlockStore(self.results.unfinished(title), made_of(path, page, self.model.card, self.options))
+        found = ahead.answer or self._answer(path, pages, page, image, report, store)
         image, about = at_size(image, found.instances.labels.shape, pixel_size)
         if found.tissue and isinstance(image, LazyImage):
             self.results.picture("looked_at", title, looked_at(image, found.tissue))
         about |= {"plane": pages.plane(page), "note": found.note}
         self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
-        store.clear()
+        if store:
+            store.clear()
         return found
 
     def _image(self, path: Path, pages: Pages, page: int) -> Image:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from karyon.inference.label_store import blank
 from karyon.instances import Instances
 from karyon.io.lazy_image import Region
-from karyon.labels import object_boxes
+from karyon.labels import new_ids, object_boxes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -221,13 +221,8 @@ def find_own(find: Find, block: Block) -> Found:
     inside = np.ones(len(found), bool)
     for axis, part in enumerate(block.core_in_region[::-1]):
         inside &= (centres[:, axis] >= part.start) & (centres[:, axis] < part.stop)
-    own = Instances(_renumbered(found.labels, inside), found.scores[inside], found.boxes[inside])
+    own = Instances(new_ids(inside)[found.labels], found.scores[inside], found.boxes[inside])
     return None if certain is None else certain[block.core_in_region], own
-
-
-def _renumbered(labels: NDArray[np.int32], kept: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """A label image of those objects, in their order."""
-    return np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)[labels]
 
 
 def _add(target: NDArray[np.int32], found: Instances, number: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:
@@ -248,6 +243,6 @@ def _add(target: NDArray[np.int32], found: Instances, number: int) -> tuple[NDAr
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     left = np.bincount(labels[target == 0], minlength=count + 1)[1:]
     kept = 2 * left > area
-    drawn = np.where(target == 0, _renumbered(labels, kept), 0)
+    drawn = np.where(target == 0, new_ids(kept)[labels], 0)
     target += np.where(drawn > 0, drawn + number, 0).astype(np.int32)
     return kept, object_boxes(drawn)
