@@ -33,6 +33,7 @@ from karyon.errors import DataError
 from karyon.inference.onnx_file import write_onnx
 from karyon.model import find_bundle
 
+NOT_STATED = "not stated"
 NOT_FOR_LABELS = ("normalization", "augmentations", "download")
 
 
@@ -107,7 +108,7 @@ def _of_bundle(options: argparse.Namespace) -> tuple[Path, Card]:
     if folder.resolve() == source.resolve():
         raise DataError(f"{folder} is the bundle itself: choose another folder with --out.")
     state = read_weights(source, card)
-    licence = weights_licence(options.licence, card.licence)
+    licence = weights_licence(options.licence, "" if card.licence == NOT_STATED else card.licence)
     half = options.half or card.weights.get("precision") == "float16"
     folder.mkdir(parents=True, exist_ok=True)
     changed = {key: value for key in ("doubt_below", "pixel_size") if (value := getattr(options, key))}
@@ -135,14 +136,14 @@ def data_config(data: Config) -> Config:
 
 
 def weights_licence(asked: str | None, binding: str) -> str:
-    """The licence of a model's weights: that of what it was trained on, where it binds.
+    """The licence of a model's weights: that of what it was trained on, where it binds, else what its maker says.
 
     Raises:
         DataError: another one was asked for.
     """
     if asked and binding and asked != binding:
         raise DataError(f"This model was trained on data under {binding}, as its weights are, too: drop --licence.")
-    return asked or binding or "BSD-3-Clause"
+    return asked or binding or NOT_STATED
 
 
 def inherited_licence(*runs: Config) -> str:

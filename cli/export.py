@@ -46,7 +46,7 @@ def _parser(prog: str) -> OptionParser:
     parser.add_argument("--name", help="of the model; the run's by default")
     parser.add_argument("--half", action="store_true", help="keep the weights in half precision, half the size")
     parser.add_argument("--format", choices=WEIGHTS, default="safetensors", help="of the weights")
-    parser.add_argument("--licence", help="of the weights, for the card; that of the data, or BSD-3-Clause, by default")
+    parser.add_argument("--licence", help="of the weights, for the card: the data's where it binds, else not stated")
     parser.add_argument(
         "--trust", choices=("mine",), help="run code of your own that the run's config names; see SECURITY.md"
     )

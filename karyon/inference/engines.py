@@ -111,10 +111,17 @@ class TorchEngine:
 
 
 def available_cores() -> int:
-    """How many cores this process may use; fewer where OMP_NUM_THREADS says so, as beside other workers."""
+    """How many cores this process may use; fewer where OMP_NUM_THREADS says so, as beside other workers.
+
+    Raises:
+        DataError: OMP_NUM_THREADS is set to something else than a number.
+    """
     if asked := os.environ.get("OMP_NUM_THREADS", "").strip():
         # A list is of nested loops.
-        return max(1, int(asked.partition(",")[0]))
+        number = asked.partition(",")[0].strip()
+        if not number.isdecimal():
+            raise DataError(f"OMP_NUM_THREADS is {asked}: set it to a number of threads, as 4, or unset it.")
+        return max(1, int(number))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -16,7 +16,7 @@ from config_files import ROOT
 from small_runs import Run, Small
 
 import karyon
-from cli.bundle_export import inherited_licence, training_diameter
+from cli.bundle_export import inherited_licence, training_diameter, weights_licence
 from karyon import load_model
 from karyon.bundle import read_card, write_card
 from karyon.inference.onnx_file import write_onnx
@@ -181,6 +181,14 @@ def test_data_that_code_of_others_would_read_is_not_measured(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("asked", "binding", "licence"),
+    [(None, "", "not stated"), ("MIT", "", "MIT"), (None, "CC0-1.0", "CC0-1.0"), ("CC0-1.0", "CC0-1.0", "CC0-1.0")],
+)
+def test_nobody_is_given_a_licence_that_was_not_chosen(asked: str | None, binding: str, licence: str) -> None:
+    assert weights_licence(asked, binding) == licence
+
+
 def test_weights_are_under_the_licence_of_what_they_learned_from(
     run: Run, small: Small, refusal: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from karyon.inference import predictor as predictor_module
 from karyon.inference.blocks import Blocks
-from karyon.inference.engines import OnnxEngine, TorchEngine, choose_device, torch_device
+from karyon.inference.engines import OnnxEngine, TorchEngine, available_cores, choose_device, torch_device
 from karyon.inference.onnx_file import MapsNetwork, write_onnx
 from karyon.inference.predictor import Predictor
 from karyon.inference.rotations import VIEWS, turn, turn_back
@@ -241,6 +241,20 @@ def test_engines_that_cannot_be_used_are_one_sentence(tmp_path: Path, refused: A
     with refused("There is no device no-such here"):
         torch_device("no-such")
     assert choose_device("cuda:1") == "cuda:1" and choose_device("auto") in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores"), [("3", 3), (" 2,1", 2), ("0", 1), ("all", None), ("-1", None), ("1.5", None)]
+)
+def test_the_number_of_threads_is_a_number(
+    asked: str, cores: int | None, monkeypatch: pytest.MonkeyPatch, refused: Any
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    if cores:
+        assert available_cores() == cores
+    else:
+        with refused(f"OMP_NUM_THREADS is {asked}: set it to a number of threads"):
+            available_cores()
 
 
 @pytest.mark.parametrize(("usual", "inverted"), [(None, False), (True, True), (False, False)])
