@@ -1,53 +1,160 @@
-"""Segments large images by the default model: ``python tests/benchmarks/bench_large.py [SIDE ...]``.
+"""Segments large images and slides by the command, as whole processes: seconds and the most memory of each.
 
-A mosaic of drawn nuclei of each side (4096 and 16384 px by default), each in a process of its own, from its pixels in
-memory to its objects. Prints the time, per megapixel and as a ratio to the first, and the most memory the process held.
+    python tests/benchmarks/bench_large.py [--sides 8192 16384] [--slides 8192 16384 32768 65536] [--workers 8192]
+        [--blocks 2048] [--figure memory.png]
+
+`--sides`: TIFFs of drawn fluorescence, covered by nuclei. `--slides`: pyramids of drawn stained tissue on a tenth of
+glass, at twice the size that they are drawn at. `--workers`: a TIFF of that side
+by one process, one worker of Dask and two. `--blocks`: three mosaics of that side, whole, and in
+blocks of 512 px by two threads: how many objects differ.
 """
 
-import multiprocessing
-import resource
+import argparse
+import math
+import subprocess
 import sys
+import tempfile
 import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import tifffile
+from numpy.typing import NDArray
 
 from datamodules.drawing import draw_nuclei
 from karyon import load_model
+from karyon.inference.blocks import Blocks, Threads
+from karyon.inference.memory import HALO
+from karyon.metrics.matching import match_instances
 
-SCENE = 256  # px
-
-
-def mosaic(side: int) -> np.ndarray:
-    """A grey image uint8 (side, side) of 64 scenes in random order."""
-    rng = np.random.default_rng(0)
-    scenes = np.stack([draw_nuclei(rng, (SCENE, SCENE), "fluorescence")[0][..., 0] for _ in range(64)])
-    places = rng.integers(len(scenes), size=(side // SCENE, side // SCENE))
-    return scenes[places].swapaxes(1, 2).reshape(side, side)
+TILE, SCENES = 512, 32
+Pixels = NDArray[np.uint8]
 
 
-def measure(side: int) -> tuple[int, float, float]:
-    """Number of objects, seconds, and GiB."""
-    image = mosaic(side)
-    start = time.perf_counter()
-    found = load_model().segment(image)
-    seconds = time.perf_counter() - start
-    # In KiB on Linux.
-    return len(found), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def scenes(modality: str, scale: int = 1, seed: int = 0) -> Pixels:
+    """Drawn images (SCENES, TILE, TILE, 3), their nuclei ``scale`` times as large as they are drawn."""
+    rng = np.random.default_rng(seed)
+    drawn = [draw_nuclei(rng, (TILE // scale, TILE // scale), modality)[0] for _ in range(SCENES)]
+    return np.stack(drawn).repeat(scale, axis=1).repeat(scale, axis=2)
+
+
+def write_mosaic(path: Path, side: int, seed: int = 0) -> None:
+    """A tiled grey TIFF (side, side), covered by nuclei."""
+    parts = [zlib.compress(part.tobytes(), 1) for part in scenes("fluorescence", seed=seed)[..., 0].copy()]
+    order = np.random.default_rng(seed).integers(SCENES, size=(side // TILE) ** 2)
+    shape = {"shape": (side, side), "dtype": np.uint8, "tile": (TILE, TILE), "compression": "zlib"}
+    tifffile.imwrite(path, (parts[k] for k in order), photometric="minisblack", bigtiff=True, **shape)
+
+
+def write_slide(path: Path, side: int) -> None:
+    """A pyramid (side, side, 3) of .25 um pixels, by steps of 2, with tissue in a square of a tenth of its area."""
+    drawn = scenes("histology", scale=2)
+    glass = np.full((TILE, TILE, 3), 242, np.uint8)
+    number = side // TILE
+    edge = max(1, round(math.sqrt(0.1) * number))
+    first = (number - edge) // 2
+
+    def scene(row: int, column: int) -> int:
+        """Which one lies there; -1 is glass."""
+        inside = first <= row < first + edge and first <= column < first + edge
+        return (row * 7919 + column * 104729) % SCENES if inside else -1
+
+    def tiles(step: int) -> Iterator[bytes]:
+        small = np.stack([part[::step, ::step] for part in [*drawn, glass]])
+        empty = zlib.compress(glass.tobytes(), 1)
+        for top in range(0, number, step):
+            for left in range(0, number, step):
+                places = [[scene(top + i, left + j) for j in range(step)] for i in range(step)]
+                filled = np.max(places) >= 0
+                part = np.vstack([np.hstack(list(small[row])) for row in places]) if filled else glass
+                yield zlib.compress(part.tobytes(), 1) if filled else empty
+
+    with tifffile.TiffWriter(path, bigtiff=True) as writer:
+        step = 1
+        while step == 1 or side // step >= 2048:
+            shape = (side // step, side // step, 3)
+            options = {"photometric": "rgb", "metadata": None, "subfiletype": int(step > 1)}
+            options |= {"resolution": (40000 / step, 40000 / step), "resolutionunit": "CENTIMETER"}
+            writer.write(tiles(step), shape=shape, dtype=np.uint8, tile=(TILE, TILE), compression="zlib", **options)
+            step *= 2
+
+
+def segment(image: Path, *options: str) -> tuple[Path, float, float]:
+    """The results of the command, wall seconds and the peak of memory, GiB, of its largest process."""
+    out = image.parent / "out"
+    command = [sys.executable, "-m", "cli", "segment", str(image), "--out", str(out), "--overwrite", "--device", "cpu"]
+    program = (
+        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode;"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program, *command, *options], stdout=subprocess.PIPE, check=True)
+    return out, time.monotonic() - start, int(done.stdout) / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def count(out: Path) -> int:
+    return sum(1 for _ in (out / "objects.csv").open()) - 1
+
+
+def report(what: str, out: Path, seconds: float, memory: float) -> None:
+    print(f"{what}: {count(out):,} objects in {seconds:.0f} s, {memory:.2f} GiB", flush=True)
+
+
+def compare_blocks(path: Path, side: int) -> None:
+    """Prints how many objects differ between one look at the whole and blocks of 512 px by two threads."""
+    model = load_model(device="cpu")
+    for seed in range(3):
+        write_mosaic(path, side, seed)
+        image = tifffile.imread(path)
+        found = []
+        for blocks in (None, Blocks(512, HALO).by(Threads(2))):
+            model.predictor.blocks = blocks
+            found.append(model.segment(image).labels)
+        matching = match_instances(*found)
+        alike, equal = (matching.ious > 0.99).sum(), (matching.ious == 1).sum()
+        print(f"mosaic {seed} of {side} px: {matching.n_true} objects whole, {matching.n_pred} in blocks;", end=" ")
+        print(f"{alike} have an IoU above .99, {equal} are equal to the pixel", flush=True)
+
+
+def draw_figure(path: Path, sides: list[int], peaks: list[float]) -> None:
+    """The memory that slides took, by their side."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 3), layout="constrained")
+    axes.plot(sides, peaks, "o-", color="#0072b2")
+    axes.set(xscale="log", xticks=sides, xticklabels=[f"{side:,}" for side in sides], ylim=(0, 1.3 * max(peaks)))
+    axes.set(xlabel="side of the slide, px", ylabel="peak memory, GiB")
+    axes.minorticks_off()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
-    """Prints a line for each side."""
-    first = 0.0
-    for side in [int(argument) for argument in sys.argv[1:]] or [4096, 16384]:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            objects, seconds, memory = pool.apply(measure, (side,))
-        pace = seconds / (side / 1000) ** 2
-        first = first or pace
-        print(
-            f"{side} x {side} px: {objects:,} objects in {seconds:.0f} s, {pace:.2f} s a megapixel "
-            f"({pace / first:.2f} of the first), {memory:.2f} GiB at most",
-            flush=True,
-        )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("sides", "slides", "workers", "blocks"):
+        parser.add_argument(f"--{name}", type=int, nargs="*", default=[], metavar="PX")
+    parser.add_argument("--figure", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder) / "image.tif"
+        for side in options.sides:
+            write_mosaic(image, side)
+            report(f"{side} x {side} px", *segment(image, "--formats", "labels", "objects"))
+        peaks = []
+        for side in options.slides:
+            write_slide(image, side)
+            found = segment(image, "--formats", "objects", "geojson")
+            report(f"slide of {side} x {side} px, {image.stat().st_size / 1e6:.0f} MB", *found)
+            peaks.append(found[-1])
+        for side in options.workers:
+            write_mosaic(image, side)
+            for number in ((), ("--workers", "1"), ("--workers", "2")):
+                report(f"{side} px {' '.join(number)}", *segment(image, "--formats", "labels", "objects", *number))
+        for side in options.blocks:
+            compare_blocks(image, side)
+        if options.figure:
+            draw_figure(options.figure, options.slides, peaks)
 
 
 if __name__ == "__main__":
