@@ -3,6 +3,7 @@
 from typing import Any
 
 from magicgui.widgets import Container, Label
+from qtpy.QtWidgets import QSizePolicy
 
 from karyon.napari.window.retraining import Retraining
 from karyon.napari.window.segmentation import Segmentation
@@ -18,6 +19,7 @@ class Workbench(Container[Any]):
     def __init__(self, napari_viewer: Any) -> None:
         self.status = Label(value="Choose an image, and segment it.")
         self.status.native.setWordWrap(True)
+        self.status.native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.segmentation = Segmentation(napari_viewer, self.say)
         self.retraining = Retraining(self.segmentation, self.say)
         super().__init__(widgets=[self.segmentation, self.retraining, self.status], labels=False)
