@@ -19,8 +19,6 @@ from karyon.detection.detections import Detections
 from karyon.detection.targets import true_boxes
 from karyon.detection.two_stage import TwoStageNetwork
 from karyon.errors import DataError
-from karyon.instances import Prediction
-from lightning_modules.base import predictions
 from lightning_modules.tuning import TuningTrainer
 from lightning_modules.two_stage import TwoStage
 
@@ -79,18 +77,17 @@ def in_place_of_stages(model: TwoStage, boxes: Origin, masks: Origin) -> Iterato
         # None of the true boxes is a double, however closely two nuclei lie.
         model.postprocessing = replace(postprocessing, nms_threshold=1.0)
 
-    def predict_step(batch: Batch) -> list[Prediction]:
+    def detect(batch: Batch) -> list[Detections]:
         finder = partial(_find, model.network, batch, boxes, masks)
-        predictor = replace(model.predictor, finder=finder)
-        return predictions(batch, predictor.at_once(batch.image.cpu().numpy(), batch.sizes))
+        return replace(model.predictor, finder=finder).detect(batch.image, batch.sizes)
 
     # On the instance, before the method of the class.
-    vars(model)["predict_step"] = predict_step
+    vars(model)["detect"] = detect
     try:
         yield
     finally:
         model.postprocessing = postprocessing
-        del vars(model)["predict_step"]
+        del vars(model)["detect"]
 
 
 def _find(

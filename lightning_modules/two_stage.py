@@ -8,8 +8,8 @@ from karyon.detection.postprocessing import DetectionPostprocessing
 from karyon.detection.predictor import DetectionPredictor
 from karyon.detection.two_stage import TwoStageNetwork
 from karyon.errors import DataError
-from lightning_modules.base import BaseModule
 from lightning_modules.crop_segmenter import CropSegmenter
+from lightning_modules.detection import DetectionModule
 from lightning_modules.detector import Detector
 from lightning_modules.trained_runs import Config, load_trained
 
@@ -17,7 +17,7 @@ Prepared = tuple[int, str, dict[str, Any]]
 """Channels, and class and arguments of the normalisation."""
 
 
-class TwoStage(BaseModule):
+class TwoStage(DetectionModule):
     """Finds boxes, outlines the nucleus in a crop around each, and pastes the masks back at full resolution.
 
     Networks, size and margin of the crops are those of the two runs: they are read from the ``config.yaml`` that lies
@@ -57,6 +57,7 @@ class TwoStage(BaseModule):
         except ValueError as error:
             raise DataError(f"{segmenter_checkpoint} cannot be a second stage ({error}): train another.") from None
         self.postprocessing = postprocessing
+        self.add_coco_metrics(masks=True)
 
     def setup(self, stage: str) -> None:
         """Compares the images that are coming with those that both stages were trained on.

@@ -38,7 +38,10 @@ def test_a_better_stage_is_told_from_a_worse_one(tmp_path: Path) -> None:
     assert score["true", "true"] > score["found", "true"] > score["found", "found"]
     assert bounding.bounds["true", "true"]["ap50"] == 1
     assert bounding.bounds["found", "found"]["objects_found"] == 11
-    assert model.postprocessing is postprocessing and "predict_step" not in vars(model)
+    assert model.postprocessing is postprocessing and "detect" not in vars(model)
+    assert bounding.bounds["true", "true"]["box_map"] == pytest.approx(1)
+    mask_map = [bounding.bounds[sources]["mask_map"] for sources in (("true", "true"), ("found", "found"))]
+    assert pytest.approx(1) == mask_map[0] > mask_map[1] > 0
 
 
 def test_true_boxes_are_never_doubles_of_each_other(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_true_boxes_are_never_doubles_of_each_other(tmp_path: Path) -> None:
     batch = collate([sample("a", labels)])
     assert true_detections(batch, 0).boxes.tolist() == [[2, 2, 18, 18], [8, 2, 12, 18]]
     with in_place_of_stages(model, "true", "true"):
-        (prediction,) = model.predict_step(batch)
+        (prediction,) = model.evaluate(batch, "val")
     assert np.array_equal(prediction.instances.labels > 0, labels > 0)
     assert len(prediction.instances) == 2
 
