@@ -5,9 +5,13 @@ from torch.nn import functional
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Repeats the last row and column of (B, C, H, W) until both sides are multiples of ``multiple`` px."""
+    """Adds rows and columns of zeros to (B, C, H, W) until both sides are multiples of ``multiple`` px.
+
+    Zeros are what the convolutions see beyond every other edge. Where an edge was repeated, objects seemed to go on
+    beyond it, and were lost.
+    """
     height, width = image.shape[-2:]
-    return functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    return functional.pad(image, (0, -width % multiple, 0, -height % multiple))
 
 
 class Padded(nn.Module):

@@ -116,7 +116,7 @@ def test_an_fcns_backbone_has_the_blocks_of_its_resnet(depth: Literal[50, 101], 
     assert network.aux_classifier is None
 
 
-def test_padding_repeats_the_edge_and_keeps_what_fits() -> None:
-    image = torch.arange(6.0).reshape(1, 1, 2, 3)
-    assert pad_to_multiple(image, 2).tolist() == [[[[0, 1, 2, 2], [3, 4, 5, 5]]]]
+def test_padding_adds_zeros_and_keeps_what_fits() -> None:
+    image = torch.arange(1.0, 7).reshape(1, 1, 2, 3)
+    assert pad_to_multiple(image, 2).tolist() == [[[[1, 2, 3, 0], [4, 5, 6, 0]]]]
     assert pad_to_multiple(torch.rand(1, 1, 4, 8), 4).shape == (1, 1, 4, 8)
