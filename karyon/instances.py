@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from karyon.labels import LabelImage, new_ids, object_boxes
+from karyon.labels import LabelImage, bands, new_ids, object_areas, object_boxes
 from karyon.planes import PixelSize, Plane
-
-STRIP = 1024  # px, of a label image's rows at once
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def median_diameter(instances: Instances) -> float:
     >>> round(median_diameter(Instances.from_labels(np.ones((2, 2), int))), 2)
     2.26
     """
-    return float(np.median(2 * np.sqrt(np.bincount(instances.labels.ravel())[1:] / np.pi)))
+    return float(np.median(2 * np.sqrt(object_areas(instances.labels) / np.pi)))
 
 
 def without_crumbs(instances: Instances, share: float, sure: float) -> Instances:
@@ -69,7 +67,7 @@ def without_crumbs(instances: Instances, share: float, sure: float) -> Instances
     theirs.
 
     Args:
-        instances: of a whole image; its label image is changed, strip by strip, since it may be larger than memory.
+        instances: of a whole image; its label image is changed.
         share: of the typical area; smaller objects are small.
         sure: score from which a small object is kept.
 
@@ -79,16 +77,16 @@ def without_crumbs(instances: Instances, share: float, sure: float) -> Instances
     """
     if not len(instances):
         return instances
-    strips = [instances.labels[top : top + STRIP] for top in range(0, len(instances.labels), STRIP)]
-    area = sum(np.bincount(strip.ravel(), minlength=len(instances) + 1)[1:] for strip in strips)
+    area = object_areas(instances.labels, len(instances))
     ordered = np.sort(area)
     typical = ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)]
     kept = (area >= share * typical) | (instances.scores >= sure)
     if kept.all():
         return instances
     ids = new_ids(kept)
-    for strip in strips:
-        strip[...] = ids[strip]
+    for band in bands(instances.labels):
+        # Background is not written: in a file it takes no room.
+        np.copyto(band, ids[band], where=band > 0)
     return Instances(instances.labels, instances.scores[kept], instances.boxes[kept])
 
 

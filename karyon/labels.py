@@ -1,5 +1,7 @@
 """Label images: 0 is background, each object a number, -1 not annotated; renumbering and run lengths."""
 
+import mmap
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -81,16 +83,35 @@ def new_ids(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
 
 
-def object_areas(labels: LabelImage) -> NDArray[np.int64]:
-    """How many pixels each object has, int64 (N,), counted band by band, since a label image may be large.
+def bands(labels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Some rows after others of an image that may be larger than memory, as views; see `let_go`."""
+    step = max(1, BAND // max(labels.shape[1], 1))
+    for row in range(0, len(labels), step):
+        yield labels[row : row + step]
+        let_go(labels)
+
+
+def let_go(image: NDArray[Any]) -> None:
+    """Takes an image out of memory that lies in a file (`karyon.inference.label_store`), where it stays whole."""
+    base: Any = image
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapped = base.obj if isinstance(base, memoryview) else None
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def object_areas(labels: LabelImage, count: int = 0) -> NDArray[np.int64]:
+    """How many pixels each object has, int64 (N,), of at least so many objects.
 
     >>> object_areas(np.array([[0, 1, 1], [-1, 3, 1]])).tolist()
     [3, 0, 1]
     """
-    areas = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
-    step = max(1, BAND // max(labels.shape[1], 1))
-    for row in range(0, len(labels), step):
-        areas += np.bincount(np.maximum(labels[row : row + step], 0).ravel(), minlength=len(areas))
+    areas = np.zeros(count + 1, np.int64)
+    for band in bands(labels):
+        found = np.bincount(np.maximum(band, 0).ravel())
+        areas = np.pad(areas, (0, max(0, len(found) - len(areas))))
+        areas[: len(found)] += found
     return areas[1:]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from karyon.inference.label_store import blank
 from karyon.instances import Instances
 from karyon.io.lazy_image import Region
-from karyon.labels import new_ids, object_boxes
+from karyon.labels import let_go, new_ids, object_boxes
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -131,8 +131,8 @@ class Blocks:
             report: is told the share of blocks before each one that is begun, by this thread.
             once: calls what finds the objects of one of several blocks, or gives what it found in an earlier run.
         """
-        labels, release = blank(size, np.int32)
-        whole, release_too = blank(size, np.float32) if probability else (None, release)
+        labels = blank(size, np.int32)
+        whole = blank(size, np.float32) if probability else None
         scores: list[NDArray[np.float32]] = []
         boxes: list[NDArray[np.int64]] = []
         cores = [core for core in product(self.cut(size[0]), self.cut(size[1])) if wanted(core)]
@@ -149,8 +149,9 @@ class Blocks:
             if whole is not None and certain is not None:
                 whole[block.core] = certain
             if block.core[1].stop == size[1]:
-                release()
-                release_too()
+                let_go(labels)
+                if whole is not None:
+                    let_go(whole)
         if not cores:
             return whole, Instances.from_labels(labels)
         return whole, Instances(labels, np.concatenate(scores), np.concatenate(boxes))

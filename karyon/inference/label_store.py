@@ -4,7 +4,6 @@ import math
 import mmap
 import shutil
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ from karyon.errors import DataError
 IN_MEMORY = 2**28  # bytes
 
 
-def blank(size: tuple[int, int], dtype: DTypeLike) -> tuple[NDArray[Any], Callable[[], None]]:
-    """An array of zeros, and what lets go of the memory that it takes, where it can.
+def blank(size: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
+    """An array of zeros.
 
-    A large one lies in a temporary file without a name, that grows with what is written to it and goes with the array.
+    A large one lies in a temporary file without a name, that grows with what is written to it and goes with the array;
+    `karyon.labels.let_go` takes it out of memory.
 
     Args:
         size: height and width.
@@ -29,7 +29,7 @@ def blank(size: tuple[int, int], dtype: DTypeLike) -> tuple[NDArray[Any], Callab
     """
     needed = math.prod(size) * np.dtype(dtype).itemsize
     if needed <= IN_MEMORY:
-        return np.zeros(size, dtype), lambda: None
+        return np.zeros(size, dtype)
     folder = tempfile.gettempdir()
     # All of it, as if objects were everywhere.
     if needed > (free := shutil.disk_usage(folder).free):
@@ -40,10 +40,4 @@ def blank(size: tuple[int, int], dtype: DTypeLike) -> tuple[NDArray[Any], Callab
     with tempfile.TemporaryFile() as file:
         file.truncate(needed)
         mapped = mmap.mmap(file.fileno(), needed)
-
-    def release() -> None:
-        # What was written stays in the file.
-        if hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)
-
-    return np.frombuffer(mapped, dtype).reshape(size), release
+    return np.frombuffer(mapped, dtype).reshape(size)

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from round_trip import METHODS, Labels, Method, nuclei, same_objects, separate_ellipses
 
 from karyon.inference.blocks import Block, Blocks, Found, Threads
-from karyon.instances import Instances
+from karyon.inference.label_store import blank
+from karyon.instances import Instances, without_crumbs
+from karyon.labels import let_go, object_areas
 from karyon.metrics.matching import match_instances
 from karyon.representations.foreground.postprocessing import ForegroundPostprocessing
 from karyon.representations.protocol import Maps, Postprocessing
@@ -68,6 +70,18 @@ def test_threads_and_files_change_nothing(labels: Labels, block: int, threads: i
         again, others = in_blocks(Blocks(block, 16, 16).by(Threads(threads)), maps, postprocessing)
     assert np.array_equal(others.labels, found.labels) and np.array_equal(others.scores, found.scores)
     assert np.array_equal(others.boxes, found.boxes) and np.array_equal(again, probability)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_is_taken_out_of_memory_is_not_lost(on_disk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("karyon.inference.label_store.IN_MEMORY", 0 if on_disk else 2**20)
+    monkeypatch.setattr("karyon.labels.BAND", 2048)
+    labels = blank((256, 256), np.int32)
+    labels[10:20, 10:20], labels[100, 100], labels[200:212, 7:17] = 1, 2, 3
+    let_go(labels)
+    assert object_areas(labels, 4).tolist() == [100, 1, 120, 0]
+    found = without_crumbs(Instances.from_labels(labels, np.array([0.9, 0.5, 0.9])), 0.3, 0.8)
+    assert object_areas(found.labels).tolist() == [100, 120] and found.boxes[1].tolist() == [7, 200, 17, 212]
 
 
 def test_blocks_that_are_not_wanted_are_not_looked_at() -> None:

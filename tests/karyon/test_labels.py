@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 from skimage.measure import label as components
 
-from karyon import instances
 from karyon.instances import Instances, without_crumbs
 from karyon.labels import decode_run_lengths, encode_objects, encode_run_lengths, relabel
 
@@ -111,7 +110,7 @@ def test_crumbs_are_small_and_unsure_and_nothing_else_is_changed(
     scores = np.array(data.draw(st.lists(st.sampled_from([0.5, 0.9]), min_size=count, max_size=count)))
     before = Instances.from_labels(labels.copy(), scores)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instances, "STRIP", 2)
+        patch.setattr("karyon.labels.BAND", 2)
         after = without_crumbs(Instances.from_labels(labels.copy(), scores), share, 0.8)
     area = np.bincount(labels.ravel())[1:]
     # Pixel by pixel in order of their objects' areas, the one in the middle is in an object of the typical area.
