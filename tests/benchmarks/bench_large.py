@@ -144,7 +144,7 @@ def main() -> None:
         peaks = []
         for side in options.slides:
             write_slide(image, side)
-            found = segment(image, "--formats", "objects", "geojson")
+            found = segment(image, "--formats", "objects", "geojson", "--diameter", "12um")
             report(f"slide of {side} x {side} px, {image.stat().st_size / 1e6:.0f} MB", *found)
             peaks.append(found[-1])
         for side in options.workers:
