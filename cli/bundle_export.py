@@ -31,6 +31,7 @@ from karyon.bundle import (
 from karyon.checkpoint import CONFIGS, preprocessing_config, run_config
 from karyon.errors import DataError
 from karyon.inference.onnx_file import write_onnx
+from karyon.labels import object_areas
 from karyon.model import find_bundle
 
 NOT_STATED = "not stated"
@@ -187,10 +188,7 @@ def training_diameter(data: Config, trusted: bool = False) -> float | None:
         module = parser.instantiate(parser.parse_object({"data": deepcopy(data)})).data
         module.prepare_data()
         module.setup("fit")
-        areas = [
-            np.bincount(np.maximum(labels, 0).ravel())[1:]
-            for _, labels in (item.read() for item in module.items["train"])
-        ]
+        areas = [object_areas(labels) for _, labels in (item.read() for item in module.items["train"])]
     except (ArgumentError, DataError, OSError, ValueError) as error:
         print(f"The size of the training objects is not known ({error}): give it with --diameter.")
         return None

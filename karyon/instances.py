@@ -32,6 +32,14 @@ class Instances:
         """The mean score; 0 without objects."""
         return float(self.scores.mean()) if len(self) else 0.0
 
+    def only(self, kept: NDArray[np.bool_]) -> "Instances":
+        """Those objects that are kept, (N,), renumbered; a new label image.
+
+        >>> Instances.from_labels(np.array([[1, 0, 2]])).only(np.array([False, True])).labels
+        array([[0, 0, 1]], dtype=int32)
+        """
+        return Instances(new_ids(kept)[self.labels], self.scores[kept], self.boxes[kept])
+
     @classmethod
     def from_labels(cls, labels: LabelImage, scores: NDArray[np.floating[Any]] | None = None) -> "Instances":
         """Derives the boxes from a label image.

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import lightning
-import numpy as np
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -142,9 +141,7 @@ def predictions(batch: Batch, found: Sequence[Found]) -> list[Prediction]:
 def _judged(instances: Instances, truth: LabelImage) -> Instances:
     if truth.min() >= 0:
         return instances
-    kept = ~mostly_unknown(truth, instances.labels)[1:]
-    numbers = np.concatenate([[0], np.where(kept, np.cumsum(kept), 0)]).astype(np.int32)
-    return Instances(numbers[instances.labels], instances.scores[kept], instances.boxes[kept])
+    return instances.only(~mostly_unknown(truth, instances.labels)[1:])
 
 
 def score(

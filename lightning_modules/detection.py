@@ -26,6 +26,10 @@ class DetectionModule(BaseModule):
         made = MetricCollection(metrics, compute_groups=False)
         self.val_coco, self.test_coco = made.clone("val/"), made.clone("test/")
 
+    def coco_of(self, stage: str) -> MetricCollection:
+        """The metrics of detections of ``val`` or ``test``."""
+        return self.val_coco if stage == "val" else self.test_coco
+
     @property
     def predictor(self) -> DetectionPredictor:
         raise NotImplementedError
@@ -41,7 +45,7 @@ class DetectionModule(BaseModule):
         laid_out = [(None, postprocessing(*image)) for image in zip(found, batch.sizes, strict=True)]
         answers = predictions(batch, laid_out)
         score(self.metrics_of(stage), batch, answers)
-        coco = self.val_coco if stage == "val" else self.test_coco
+        coco = self.coco_of(stage)
         for detections, truth, name in zip(found, batch.truths, batch.names, strict=True):
             assert truth is not None, "outside training a batch carries the truths"
             coco["boxes"].update(detections, true_boxes(truth), name)
@@ -53,6 +57,6 @@ class DetectionModule(BaseModule):
 
     def log_and_reset(self, stage: str) -> None:
         super().log_and_reset(stage)
-        coco = self.val_coco if stage == "val" else self.test_coco
+        coco = self.coco_of(stage)
         self.log_dict(coco.compute())
         coco.reset()

@@ -222,8 +222,7 @@ def find_own(find: Find, block: Block) -> Found:
     inside = np.ones(len(found), bool)
     for axis, part in enumerate(block.core_in_region[::-1]):
         inside &= (centres[:, axis] >= part.start) & (centres[:, axis] < part.stop)
-    own = Instances(new_ids(inside)[found.labels], found.scores[inside], found.boxes[inside])
-    return None if certain is None else certain[block.core_in_region], own
+    return None if certain is None else certain[block.core_in_region], found.only(inside)
 
 
 def _add(target: NDArray[np.int32], found: Instances, number: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:

@@ -11,16 +11,15 @@ blocks of 512 px by two threads: how many objects differ.
 
 import argparse
 import math
-import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tifffile
+from bench_start import measure
 from numpy.typing import NDArray
 
 from datamodules.drawing import draw_nuclei
@@ -85,13 +84,8 @@ def segment(image: Path, *options: str) -> tuple[Path, float, float]:
     """The results of the command, wall seconds and the peak of memory, GiB, of its largest process."""
     out = image.parent / "out"
     command = [sys.executable, "-m", "cli", "segment", str(image), "--out", str(out), "--overwrite", "--device", "cpu"]
-    program = (
-        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode;"
-        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
-    )
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", program, *command, *options], stdout=subprocess.PIPE, check=True)
-    return out, time.monotonic() - start, int(done.stdout) / (2**30 if sys.platform == "darwin" else 2**20)
+    _, seconds, peak = measure([*command, *options])
+    return out, seconds, peak / 1024
 
 
 def count(out: Path) -> int:

@@ -3,14 +3,13 @@
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from bundles import write_bundle
+from bundles import SEGMENT, write_bundle
 from segmented_images import SQUARES
 from small_runs import Run
 
@@ -80,8 +79,7 @@ def test_killed_at_random_moments_and_never_killed_end_with_the_same_bytes(
     monkeypatch.chdir(tmp_path)
     write_bundle(tmp_path / "bundle", onnx=True)
     tifffile.imwrite("a.tif", MOSAIC.astype(np.float32))
-    command = [sys.executable, "-m", "karyon", "segment", "a.tif", "--model", "bundle", "--device", "cpu"]
-    command += [*SMALLEST, *FORMATS, "--out"]
+    command = [*SEGMENT, *SMALLEST, *FORMATS, "--out"]
     subprocess.run([*command, "whole"], check=True)
     killed = []
     for _ in range(3):

@@ -5,7 +5,6 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
-from bundles import write_bundle
+from bundles import SEGMENT, write_bundle
 from large_files import write_pyramid
 from round_trip import same_objects
 from segmented_images import SQUARES, labels
@@ -51,8 +50,7 @@ def test_two_workers_of_which_one_is_killed_find_what_one_finds(
     monkeypatch.chdir(tmp_path)
     write_bundle(tmp_path / "bundle", onnx=True)
     write_pyramid(Path("a.tif"), MOSAIC, metadata=None)
-    command = [sys.executable, "-m", "karyon", "segment", "a.tif", "--model", "bundle", "--device", "cpu"]
-    command += ["--formats", "labels", "objects", "--out"]
+    command = [*SEGMENT, "--formats", "labels", "objects", "--out"]
     subprocess.run([*command, "whole"], check=True)
     subprocess.run([*command, "two", *BLOCKS_OF_512, "--workers", "2"], check=True)
     assert same_objects(labels("a.tif", "whole"), labels("a.tif", "two")) and labels("a.tif", "two").max() > 1000

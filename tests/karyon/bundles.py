@@ -1,6 +1,7 @@
 """Model bundles made in a moment, without training."""
 
 import dataclasses
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from karyon.inference.onnx_file import write_onnx
 from karyon.losses import SoftDice
 from karyon.networks.unet import UNet
 from karyon.representations.foreground.loss import Foreground
+
+# What a user types to segment a.tif by the model that lies beside it.
+SEGMENT = (sys.executable, "-m", "karyon", "segment", "a.tif", "--model", "bundle", "--device", "cpu")
 
 FOREGROUND = "karyon.representations.foreground"
 CARD = Card(

@@ -2,21 +2,19 @@
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from bundles import write_bundle
+from bundles import SEGMENT, write_bundle
 from virtual_cluster import VirtualCluster
 
 pytestmark = pytest.mark.slow
 
 MOSAIC = np.kron(np.pad(np.indices((30, 30)).sum(0) % 2, 1), np.full((20, 20), 200)).astype(np.uint8)
-SEGMENT = (sys.executable, "-m", "karyon", "segment", "a.tif", "--model", "bundle", "--device", "cpu")
-SEGMENT += ("--formats", "labels", "objects", "--memory", "690M")
+COMMAND = (*SEGMENT, "--formats", "labels", "objects", "--memory", "690M")
 WORKERS = ("--workers", "slurm:2", "--worker-options=--mem=900M --cpus-per-task=1")
 
 
@@ -28,11 +26,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_block_of_a_job_that_is_killed_is_done_again(cluster: VirtualCluster, folder: Path) -> None:
-    subprocess.run([*SEGMENT, "--out", "one"], cwd=folder, check=True)
+    subprocess.run([*COMMAND, "--out", "one"], cwd=folder, check=True)
 
     def after_blocks(count: int) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*SEGMENT, *WORKERS, "--out", "two"],
+            [*COMMAND, *WORKERS, "--out", "two"],
             cwd=folder,
             env=cluster.environment,
             stdout=subprocess.PIPE,
@@ -62,7 +60,7 @@ def test_the_block_of_a_job_that_is_killed_is_done_again(cluster: VirtualCluster
 
 
 def test_jobs_that_slurm_refuses_are_one_sentence(cluster: VirtualCluster, folder: Path) -> None:
-    command = [*SEGMENT, "--workers", "slurm:2", "--worker-options=--partition=nowhere"]
+    command = [*COMMAND, "--workers", "slurm:2", "--worker-options=--partition=nowhere"]
     done = subprocess.run(command, cwd=folder, env=cluster.environment, capture_output=True, text=True)
     assert done.returncode == 2 and "error: SLURM refuses the jobs of --workers (" in done.stderr
     assert "nvalid partition" in done.stderr and done.stderr.count("\n") == 1

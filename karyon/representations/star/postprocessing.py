@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from karyon.inference.rotations import turn_back
 from karyon.instances import Instances
+from karyon.labels import new_ids
 from karyon.representations.protocol import Maps, Postprocessing, expand, resize_maps
 from karyon.representations.star.polygons import SHORTEST, draw, highest, suppress
 
@@ -59,9 +60,8 @@ class StarPostprocessing(Postprocessing):
         points, polygons = points[kept], polygons[kept]
         labels = draw(points, polygons, probability.shape)
         visible = np.bincount(labels.ravel(), minlength=len(kept) + 1)[1:] >= max(self.min_area, 1)
-        number = np.concatenate([[0], np.where(visible, np.cumsum(visible), 0)])
         scores = probability[points[visible, 0], points[visible, 1]]
-        return Instances.from_labels(expand(number[labels], self.dilation), scores)
+        return Instances.from_labels(expand(new_ids(visible)[labels], self.dilation), scores)
 
     def probability(self, maps: Maps) -> NDArray[np.float32]:
         """The object probability; towards the boundary it is lower than that of the foreground, which is not known."""
