@@ -8,7 +8,7 @@ from karyon.errors import DataError
 
 # What microscopes' programs write, and no free reader of ours reads.
 MICROSCOPES = {
-    *(".czi", ".zvi", ".lsm5", ".nd2", ".lif", ".lof", ".xlef", ".vsi", ".ets", ".oib", ".oif", ".oir", ".poir"),
+    *(".zvi", ".lsm5", ".lof", ".xlef", ".vsi", ".ets", ".oib", ".oif", ".oir", ".poir"),
     *(".ims", ".mrxs", ".bif", ".mvd2", ".dv", ".r3d", ".stk", ".flex", ".c01", ".dib", ".dm3", ".dm4", ".mrc", ".dcm"),
 }
 EXPORT = "export OME-TIFF of them, by the microscope's program or by Fiji with Bio-Formats"
@@ -17,8 +17,8 @@ EXPORT = "export OME-TIFF of them, by the microscope's program or by Fiji with B
 def passed_over(files: Iterable[Path]) -> str:
     """What is to be said of files that are not read; "" where there are none.
 
-    >>> passed_over([Path("a.czi"), Path("b.czi"), Path("notes.txt"), Path("LICENSE")])[:52]
-    'Passed over: 2 .czi, which Karyon cannot read: expor'
+    >>> passed_over([Path("a.vsi"), Path("b.vsi"), Path("notes.txt"), Path("LICENSE")])[:52]
+    'Passed over: 2 .vsi, which Karyon cannot read: expor'
     """
     kinds = Counter(path.suffix.lower() or "without suffix" for path in files)
     unread = _listed({kind: count for kind, count in kinds.items() if kind in MICROSCOPES})

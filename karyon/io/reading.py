@@ -17,6 +17,8 @@ from PIL import Image, UnidentifiedImageError
 
 from karyon.errors import DataError
 from karyon.io.lazy_image import LazyImage
+from karyon.io.microscopes import READERS as MICROSCOPES
+from karyon.io.microscopes import open_microscope
 from karyon.io.ome_zarr import metadata, open_ome_zarr
 from karyon.io.other_formats import refuse_unread
 from karyon.io.pages import Pages as Pages
@@ -27,10 +29,11 @@ from karyon.io.tiff import TIFF_SIGNATURES, open_tiff
 from karyon.io.tiff import TIFF_SUFFIXES as TIFF_SUFFIXES
 from karyon.labels import LabelImage
 
-# Slides and others of the last line are TIFF inside.
+# Slides and others of the second line are TIFF inside.
 IMAGE_SUFFIXES = {
     *(".png", ".webp", ".jpg", ".jpeg", ".jp2", ".bmp", *TIFF_SUFFIXES),
     *(".svs", ".ndpi", ".scn", ".qptiff", ".lsm", ".btf", ".tf8"),
+    *MICROSCOPES,
 }
 # Of Pillow's. Others it has opened by other programs (EPS), or knows how large they are once they are decoded (GIF).
 FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "BMP")
@@ -61,8 +64,8 @@ def open_image(
     pyramid, the image in full resolution is taken.
 
     Args:
-        source: a TIFF, OME-TIFF, PNG, JPEG, WebP or BMP file, whatever its suffix says, or its content; or an image of
-            OME-Zarr.
+        source: a TIFF, OME-TIFF, PNG, JPEG, WebP or BMP file, whatever its suffix says, or its content; a CZI, ND2 or
+            LIF file, by its suffix; or an image of OME-Zarr.
         name: what to call it in an error; the file's path by default.
         channel: the one to take of an image of several, from 1, or three as red, green and blue; colour images need
             none.
@@ -79,6 +82,8 @@ def open_image(
         refuse_unread(source)
         if source.is_dir() and metadata(source) is not None:
             return open_ome_zarr(source, name, channel)
+        if source.suffix.lower() in MICROSCOPES and read_bytes(source, 1):
+            return open_microscope(source, name, channel)
     start = source[:4] if isinstance(source, bytes) else read_bytes(source, 4)
     if not start:
         raise DataError(f"{name} is empty (0 bytes): copy or download it again.")

@@ -65,7 +65,7 @@ def test_predict_goes_on_past_files_that_cannot_be_used(
     tifffile.imwrite("images/3.tif", np.full((64, 64), np.nan, np.float32))
     Path("images/5.tif").write_bytes(Path("images/5.tif").read_bytes()[:-50])
     Path("images/7.tif").write_bytes(b"")
-    Path("images/8.czi").touch()
+    Path("images/8.vsi").touch()
     resolution = {"resolution": (4e4, 4e4), "resolutionunit": "CENTIMETER"}
     tifffile.imwrite("images/9.tif", tifffile.imread("images/9.tif"), **resolution)
     network = (
@@ -76,7 +76,7 @@ def test_predict_goes_on_past_files_that_cannot_be_used(
     assert run("predict", *args, "--out", "answer", "--data.init_args.num_workers", 1) == 1
     said = capsys.readouterr()
     assert "7 predicted, 0 done before, 3 failed" in said.out
-    assert "Passed over: 1 .czi, which Karyon cannot read: export OME-TIFF" in caplog.text
+    assert "Passed over: 1 .vsi, which Karyon cannot read: export OME-TIFF" in caplog.text
     lines = [line for line in said.err.splitlines() if line.startswith("  images/")]
     assert [line.split(": ")[0] for line in lines] == [f"  images/{k}.tif" for k in (3, 5, 7)]
     assert "not finite" in lines[0] and "cannot be read" in lines[1] and "is empty" in lines[2]

@@ -237,18 +237,18 @@ def test_a_folder_named_as_the_result_of_a_file(segment: Run, capsys: pytest.Cap
 def test_what_is_passed_over_is_told(segment: Run, capsys: pytest.CaptureFixture[str]) -> None:
     Path("in/sub").mkdir(parents=True)
     cv2.imwrite("in/a.png", SQUARES)
-    for name in ("b.czi", "sub/c.CZI", "d.nd2", "e.txt", ".hidden.txt", "README"):
+    for name in ("b.vsi", "sub/c.VSI", "d.oib", "e.txt", ".hidden.txt", "README"):
         (Path("in") / name).touch()
     assert segment("in") == 0
     assert capsys.readouterr().out.splitlines()[0] == (
-        "Passed over: 2 .czi, 1 .nd2, which Karyon cannot read: export OME-TIFF of them, by the microscope's program "
+        "Passed over: 1 .oib, 2 .vsi, which Karyon cannot read: export OME-TIFF of them, by the microscope's program "
         "or by Fiji with Bio-Formats; 1 .txt, 1 without suffix, which Karyon does not read: save images among "
         "them as TIFF or PNG."
     )
-    assert segment("in/b.czi", "--out", "more") == 1
-    assert "in/b.czi: is a .czi file, which Karyon cannot read: export OME-TIFF of it" in capsys.readouterr().err
+    assert segment("in/b.vsi", "--out", "more") == 1
+    assert "in/b.vsi: is a .vsi file, which Karyon cannot read: export OME-TIFF of it" in capsys.readouterr().err
     assert segment("in/sub") == 2
-    assert "in/sub names no image" in (said := capsys.readouterr().err) and "Passed over: 1 .czi, which" in said
+    assert "in/sub names no image" in (said := capsys.readouterr().err) and "Passed over: 1 .vsi, which" in said
 
 
 @pytest.mark.parametrize(

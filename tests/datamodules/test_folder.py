@@ -140,8 +140,8 @@ def test_a_test_folder_and_a_prediction_folder_of_their_own(root: Path, tmp_path
 
 def test_what_is_passed_over_is_said_once(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     others = shutil.copytree(root / "images", tmp_path / "others")
-    (root / "images" / "b.czi").touch()
-    for name in ("c.nd2", "notes.txt", ".hidden"):
+    (root / "images" / "b.vsi").touch()
+    for name in ("c.oib", "notes.txt", ".hidden"):
         (others / name).touch()
     data = FolderDataModule(root, predict_root=others)
     with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
@@ -149,8 +149,8 @@ def test_what_is_passed_over_is_said_once(root: Path, tmp_path: Path, caplog: py
             data.setup(stage)
     said = [line for line in caplog.messages if "Passed over" in line]
     assert len(said) == 2
-    assert said[0].startswith(f"{root}: Passed over: 1 .czi, which Karyon cannot read: export OME-TIFF")
-    assert said[1].startswith(f"{others}: Passed over: 1 .nd2, which") and "; 1 .txt, which Karyon does not" in said[1]
+    assert said[0].startswith(f"{root}: Passed over: 1 .vsi, which Karyon cannot read: export OME-TIFF")
+    assert said[1].startswith(f"{others}: Passed over: 1 .oib, which") and "; 1 .txt, which Karyon does not" in said[1]
 
 
 def test_subfolders_dots_and_hidden_files(root: Path) -> None:

@@ -133,6 +133,24 @@ class Bundles:
         return self.load(self.path.parent, device="cpu").segment(image)
 
 
+def microscopes(folder: Path) -> Target:
+    """Files of Zeiss and Leica."""
+    import test_microscopes as seeds
+
+    from karyon.io.reading import open_image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stack = (seeds.STACK >> 8).astype(np.uint8)
+    made = [seeds.write_czi(folder / "a.czi", stack), seeds.write_lif(folder / "a.lif", stack)]
+
+    def read(path: Path) -> None:
+        pages = open_image(path, channel=1)
+        for page in range(min(len(pages), 9)):
+            pages.read(page)
+
+    return Files(folder, {path.name: path.read_bytes() for path in made}, read)
+
+
 def zips(folder: Path) -> Target:
     """DSB2018's archives."""
     from karyon.io.encoding import png
@@ -255,6 +273,7 @@ def configs(folder: Path) -> Target:
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
     "images": images,
+    "microscopes": microscopes,
     "weights": lambda folder: Bundles(folder, "weights.*", "*.ckpt", "model.onnx"),
     "zips": zips,
     "tables": tables,
