@@ -68,8 +68,9 @@ class Blocks:
     """Predicts a large image block by block, each with a halo around it.
 
     Of a block with its halo those objects are kept that have their centre in the block, so that every object is found
-    once, and whole. If the halo is as wide as the largest object and the network's view to one side together, the
-    result is that of predicting the image at once. What is in memory beside one block's maps is the image, a label
+    once, and whole. Where two blocks see an object differently, so that it has its centre in neither, the one that has
+    it near its edge gives it. If the halo is as wide as the largest object and the network's view to one side together,
+    the result is that of predicting the image at once. What is in memory beside one block's maps is the image, a label
     image and a probability, whatever the representation.
 
     Args:
@@ -135,25 +136,37 @@ class Blocks:
         whole = blank(size, np.float32) if probability else None
         scores: list[NDArray[np.float32]] = []
         boxes: list[NDArray[np.int64]] = []
+        near: list[Near] = []
+
+        def draw(region: Region, objects: Instances) -> None:
+            kept, box = _add(labels[region], objects, sum(map(len, scores)))
+            scores.append(objects.scores[kept])
+            rows, columns = region
+            boxes.append(box + np.array([columns.start, rows.start, columns.start, rows.start]))
+
         cores = [core for core in product(self.cut(size[0]), self.cut(size[1])) if wanted(core)]
         every = [Block.around(core, self.halo, size, number / len(cores)) for number, core in enumerate(cores)]
-        own: Find = partial(find_own, find)
+        work: Find = partial(find_near, find, self.halo // 4)
         if once and len(every) > 1:
-            own = partial(once, own)
+            work = partial(once, work)
         workers = self.workers if len(every) > 1 else Threads(1)
-        for block, (certain, found) in side_by_side(own, begun(every, report), workers):
-            kept, box = _add(labels[block.region], found, sum(map(len, scores)))
-            scores.append(found.scores[kept])
-            rows, columns = block.region
-            boxes.append(box + np.array([columns.start, rows.start, columns.start, rows.start]))
+        last_of_row = {block.core[0].start: block for block in every}
+        for block, (certain, found) in side_by_side(work, begun(every, report), workers):
+            own = _centred(found, block.core_in_region)
+            draw(block.region, found.only(own))
+            near += (Near.of(found, number, block) for number in np.flatnonzero(~own))
             if whole is not None and certain is not None:
                 whole[block.core] = certain
-            if block.core[1].stop == size[1]:
+            if block is last_of_row[block.core[0].start]:
+                near = [each for each in near if each.is_free_in(labels)]
                 let_go(labels)
                 if whole is not None:
                     let_go(whole)
         if not cores:
             return whole, Instances.from_labels(labels)
+        for each in near:
+            if any(each.is_seen_as(other) for other in near):
+                draw(each.region, each.alone)
         return whole, Instances(labels, np.concatenate(scores), np.concatenate(boxes))
 
     def cut(self, length: int) -> Iterator[slice]:
@@ -215,14 +228,67 @@ class Block:
         return cls(core, (rows, columns), (inner_rows, inner_columns), share)
 
 
-def find_own(find: Find, block: Block) -> Found:
-    """The probability of a block without its halo, and those objects of its region that have their centre in it."""
+def find_near(find: Find, margin: int, block: Block) -> Found:
+    """The probability of a block without its halo, and those objects that have their centre at most so near it, px."""
     certain, found = find(block)
-    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
-    inside = np.ones(len(found), bool)
-    for axis, part in enumerate(block.core_in_region[::-1]):
-        inside &= (centres[:, axis] >= part.start) & (centres[:, axis] < part.stop)
-    return None if certain is None else certain[block.core_in_region], found.only(inside)
+    near = _centred(found, block.core_in_region, margin)
+    return None if certain is None else certain[block.core_in_region], found.only(near)
+
+
+def _centred(found: Instances, region: Region, margin: int = 0) -> NDArray[np.bool_]:
+    """Which objects have their centre in a region, or at most so near it, px; (N,)."""
+    centres = (found.boxes[:, 1::-1] + found.boxes[:, :1:-1]) / 2
+    first, end = ([getattr(part, side) for part in region] for side in ("start", "stop"))
+    return ((centres >= np.array(first) - margin) & (centres < np.array(end) + margin)).all(1)
+
+
+@dataclass(frozen=True)
+class Near:
+    """An object that a block sees with its centre in another one.
+
+    Attributes:
+        block: that sees it.
+        region: its box in the image.
+        mask: its pixels in the box.
+        score: of the object.
+    """
+
+    block: Block
+    region: Region
+    mask: NDArray[np.bool_]
+    score: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, found: Instances, number: int, block: Block) -> "Near":
+        """One of the objects of a block, counted from 0."""
+        left, top, right, bottom = map(int, found.boxes[number])
+        mask = found.labels[top:bottom, left:right] == number + 1
+        above, before = block.region[0].start, block.region[1].start
+        region = slice(above + top, above + bottom), slice(before + left, before + right)
+        return cls(block, region, mask, found.scores[number : number + 1])
+
+    @property
+    def alone(self) -> Instances:
+        """It alone in its box."""
+        return Instances.from_labels(self.mask.astype(np.int32), self.score)
+
+    def is_free_in(self, labels: NDArray[np.int32]) -> bool:
+        """Whether less than half of it lies in other objects."""
+        return bool(2 * np.count_nonzero(labels[self.region][self.mask]) < np.count_nonzero(self.mask))
+
+    def is_seen_as(self, other: "Near") -> bool:
+        """Whether another block sees it, too: most of it lies in what that sees."""
+        rows, columns = (
+            slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.region, other.region, strict=True)
+        )
+        if self.block is other.block or rows.start >= rows.stop or columns.start >= columns.stop:
+            return False
+        both = self._in(rows, columns) & other._in(rows, columns)
+        return bool(2 * np.count_nonzero(both) > np.count_nonzero(self.mask))
+
+    def _in(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+        above, before = self.region[0].start, self.region[1].start
+        return self.mask[rows.start - above : rows.stop - above, columns.start - before : columns.stop - before]
 
 
 def _add(target: NDArray[np.int32], found: Instances, number: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:

@@ -84,6 +84,17 @@ def test_what_is_taken_out_of_memory_is_not_lost(on_disk: bool, monkeypatch: pyt
     assert object_areas(found.labels).tolist() == [100, 120] and found.boxes[1].tolist() == [7, 200, 17, 212]
 
 
+def test_the_label_image_leaves_memory_though_the_edges_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: list[np.ndarray] = []
+    monkeypatch.setattr("karyon.inference.blocks.let_go", gone.append)
+
+    def find(block: Block) -> Found:
+        return None, Instances.from_labels(np.zeros([part.stop - part.start for part in block.region], np.int32))
+
+    Blocks(32, 16, 16).find((96, 96), find, wanted=lambda core: core[1].start == 32)
+    assert len(gone) == 3
+
+
 def test_blocks_that_are_not_wanted_are_not_looked_at() -> None:
     seen: list[Block] = []
 
@@ -120,6 +131,20 @@ def test_an_object_that_two_blocks_find_a_little_differently_is_one() -> None:
         return None, Instances.from_labels(labels)
 
     assert Blocks(block=32, halo=16, align=16).find((32, 64), find)[1].boxes.tolist() == [[25, 10, 37, 20]]
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_an_object_that_each_of_two_blocks_sees_in_the_other_is_not_lost(both: bool) -> None:
+    def find(block: Block) -> Found:
+        is_left = block.core[1].start == 0
+        labels = np.zeros((32, 48), np.int32)
+        left = (27 if is_left else 25) - block.region[1].start
+        labels[10:20, left : left + 12] = is_left or both
+        return None, Instances.from_labels(labels, np.array([0.7 if is_left else 0.8])[: labels.max()])
+
+    found = Blocks(block=32, halo=16, align=16).find((32, 64), find)[1]
+    # What the other one does not see at all is not there.
+    assert found.boxes.tolist() == [[27, 10, 39, 20]] * both and found.scores == pytest.approx([0.7] * both)
 
 
 def test_what_is_larger_than_the_halo_is_cut_but_never_drawn_twice() -> None:
