@@ -154,7 +154,7 @@ class Blocks:
         for block, (certain, found) in side_by_side(work, begun(every, report), workers):
             own = _centred(found, block.core_in_region)
             draw(block.region, found.only(own))
-            near += (Near.of(found, number, block) for number in np.flatnonzero(~own))
+            near += (Near.of(found, int(number), block) for number in np.flatnonzero(~own))
             if whole is not None and certain is not None:
                 whole[block.core] = certain
             if block is last_of_row[block.core[0].start]:
@@ -238,8 +238,8 @@ def find_near(find: Find, margin: int, block: Block) -> Found:
 def _centred(found: Instances, region: Region, margin: int = 0) -> NDArray[np.bool_]:
     """Which objects have their centre in a region, or at most so near it, px; (N,)."""
     centres = (found.boxes[:, 1::-1] + found.boxes[:, :1:-1]) / 2
-    first, end = ([getattr(part, side) for part in region] for side in ("start", "stop"))
-    return ((centres >= np.array(first) - margin) & (centres < np.array(end) + margin)).all(1)
+    first, end = np.array([[part.start - margin, part.stop + margin] for part in region]).T
+    return np.all((centres >= first) & (centres < end), axis=1)
 
 
 @dataclass(frozen=True)
