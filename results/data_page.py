@@ -33,6 +33,8 @@ def data_page(references: References, page: dict[str, Any], runs: list[Run]) -> 
     for data in dict.fromkeys(system.data for system in systems):
         measured = [by_id[system.id] for system in systems if system.data == data and system.id in by_id]
         parts += [f"## Measured: {data}", *figures(measured)] if measured else []
+        public = [entry for entry in references.public if entry["data"] == data and "further" in entry]
+        parts += [_thresholds(public, measured)] if public and measured else []
     parts += _spread(systems, runs)
     if bounded := [run for run in runs if run.bounds and references.system(run.id) in systems]:
         parts += ["## Bounds of two stages", _bounds(bounded)]
@@ -129,6 +131,16 @@ def _bounds(runs: list[Run]) -> str:
     about = "The truth in place of one stage of two, or of both, on the same test images: which one loses the score?"
     header = ["id", "stages", *(FIGURES[metric] for metric in BOUNDED)]
     return "\n\n".join([about, table(header, rows, words=2)])
+
+
+def _thresholds(public: list[dict[str, Any]], runs: list[Run]) -> str:
+    """The pooled AP at each threshold, published beside measured."""
+    metrics = [f"ap{threshold}" for threshold in range(50, 95, 5)]
+    published = [(entry["model"], entry["figures"] | entry["further"]) for entry in public]
+    rows = [[model, *(number(values.get(metric)) for metric in metrics)] for model, values in published]
+    rows += [[f"`{run.id}`", *(number(run.metric(metric)) for metric in metrics)] for run in runs]
+    about = "AP at each threshold; of the published ones, on the same images, not all are known:"
+    return "\n\n".join([about, table(["model", *(f".{metric[2:]}" for metric in metrics)], rows)])
 
 
 def _public(references: References, public: list[dict[str, Any]], by_id: dict[str, Run]) -> str:

@@ -56,8 +56,8 @@ class PooledAveragePrecision(_InstanceMetric):
     """StarDist's average precision: TP / (TP + FP + FN) from counts pooled over the images.
 
     Unlike the area under a precision-recall curve it needs no confidence. A prediction is a true positive where its
-    IoU with a true object is at least the threshold. Keys, in [0, 1]: ``ap50``, ``ap70`` and ``ap90`` at the thresholds
-    .5, .7 and .9, and ``ap``, the mean over the ten thresholds .50, .55 ... .95. An image without objects and without
+    IoU with a true object is at least the threshold. Keys, in [0, 1]: ``ap50``, ``ap55`` ... ``ap95`` at the thresholds
+    .50, .55 ... .95, and ``ap``, their mean. An image without objects and without
     predictions changes nothing; where no image has either, all keys are 1 (StarDist's own code gives 0). Without true
     objects, or without predictions, they are 0.
 
@@ -69,7 +69,7 @@ class PooledAveragePrecision(_InstanceMetric):
     def _scores(self, rows: Rows) -> dict[str, float]:
         tp = rows["tp_inclusive"].sum(axis=0)
         ap = ratio(tp, rows["n_true"].sum() + rows["n_pred"].sum() - tp)
-        return {"ap": ap.mean(), "ap50": ap[0], "ap70": ap[4], "ap90": ap[8]}
+        return {"ap": ap.mean(), **{f"ap{50 + 5 * k}": value for k, value in enumerate(ap)}}
 
 
 class PanopticQuality(_InstanceMetric):

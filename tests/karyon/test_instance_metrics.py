@@ -90,7 +90,7 @@ def test_pooled_precision_and_panoptic_quality_equal_stardist(pairs):
     thresholds = [k / 20 for k in range(10, 20)]
     theirs = matching_dataset(*zip(*pairs, strict=True), thresh=thresholds, show_progress=False)
     accuracy = [result.accuracy for result in theirs]
-    expected = {"ap": np.mean(accuracy), "ap50": accuracy[0], "ap70": accuracy[4], "ap90": accuracy[8]}
+    expected = {"ap": np.mean(accuracy), **{f"ap{50 + 5 * k}": value for k, value in enumerate(accuracy)}}
     assert score(PooledAveragePrecision(), pairs) == pytest.approx(expected)
 
     # stardist's threshold is inclusive and its IoU float32: the next number above 0.5 makes it the paper's IoU > 0.5.
@@ -120,7 +120,7 @@ def test_iou_of_exactly_one_half():
     assert score(DSBScore(), [(true, pred)])["dsb_score"] == 0
     assert score(PanopticQuality(), [(true, pred)]) == {"pq": 0, "sq": 0, "rq": 0}
     assert score(PooledAveragePrecision(), [(true, pred)]) == pytest.approx(
-        {"ap": 0.1, "ap50": 1, "ap70": 0, "ap90": 0}
+        {"ap": 0.1, "ap50": 1} | dict.fromkeys((f"ap{threshold}" for threshold in range(55, 100, 5)), 0)
     )
     assert score(AggregatedJaccard(), [(true, pred)])["aji"] == 0.5
 
@@ -182,7 +182,7 @@ def test_reset_and_the_value_of_one_call():
 def test_a_collection_has_flat_keys():
     metrics = MetricCollection([metric() for metric in METRICS], prefix="val/")
     metrics.update(torch.from_numpy(FULL), torch.from_numpy(FULL), name="a", image_type="fluorescence")
-    keys = ["dsb_score", "ap", "ap50", "ap70", "ap90", "pq", "sq", "rq", "aji"]
+    keys = ["dsb_score", "ap", "pq", "sq", "rq", "aji", *(f"ap{threshold}" for threshold in range(50, 100, 5))]
     keys += ["count_error", "count_bias", "objects_found", "objects_true"]
     assert set(metrics.compute()) == {f"val/{key}{image_type}" for key in keys for image_type in ("", "/fluorescence")}
 
