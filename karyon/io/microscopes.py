@@ -57,12 +57,13 @@ def open_microscope(path: Path, name: str, channel: int | None = None) -> Pages:
     with in_one_sentence(name), READING:
         file = READERS[path.suffix.lower()](path, name)
     channels = 1 if file.colours else file.lengths.get("C", 1)
-    if channels == 1:
+    if channels == 1 and not file.colours:
         refuse_choice(channel, name)
-    taken = channel_index(channel, channels, name)
+    taken = channel_index(None if file.colours else channel, channels, name)
+    shade = channel_index(channel, 3, name) if file.colours and channel else None
     axes = "".join(axis for axis, length in file.lengths.items() if axis != "C" and length > 1)
     shape = tuple(file.lengths[axis] for axis in axes)
-    samples = (3,) if file.colours else ()
+    samples = (3,) if file.colours and shade is None else ()
 
     def reader(k: int, level: int = 0) -> Callable[[Region], Pixels]:
         position = dict(zip(axes, map(int, np.unravel_index(k, shape)), strict=True)) if shape else {}
@@ -70,7 +71,8 @@ def open_microscope(path: Path, name: str, channel: int | None = None) -> Pages:
 
         def read_region(region: Region) -> Pixels:
             with in_one_sentence(name), READING:
-                return file.read(index, region, level)
+                pixels = file.read(index, region, level)
+            return pixels if shade is None else pixels[..., shade]
 
         return read_region
 

@@ -135,6 +135,8 @@ class Bundles:
 
 def microscopes(folder: Path) -> Target:
     """Files of Zeiss and Leica."""
+    # Importing it takes longer than a file may take.
+    import bioio_lif  # noqa: F401
     import test_microscopes as seeds
 
     from karyon.io.reading import open_image

@@ -21,7 +21,7 @@ RGB = RNG.integers(0, 2**8, (48, 64, 3), np.uint8)
 
 def write_czi(path: Path, stack: np.ndarray, side: float = 0.25) -> Path:
     """A stack (Z, C, Y, X) of pixels of that side, um, in steps of 1 um."""
-    with czi.create_czi(str(path)) as file:
+    with czi.create_czi(str(path), exist_ok=True) as file:
         for z, planes in enumerate(stack):
             for c, plane in enumerate(planes):
                 file.write(plane[..., None], plane={"Z": z, "C": c, "T": 0})
@@ -30,7 +30,7 @@ def write_czi(path: Path, stack: np.ndarray, side: float = 0.25) -> Path:
 
 
 def write_scenes(path: Path, scenes: list[np.ndarray]) -> Path:
-    with czi.create_czi(str(path)) as file:
+    with czi.create_czi(str(path), exist_ok=True) as file:
         for number, pixels in enumerate(scenes):
             file.write(pixels[..., None], plane={"C": 0}, scene=number, location=(500 * number, 0))
     return path
@@ -82,6 +82,7 @@ def test_colours_of_zeiss_are_red_first(tmp_path: Path) -> None:
     with czi.create_czi(str(tmp_path / "a.CZI")) as file:
         file.write(RGB[..., ::-1].copy(), plane={"C": 0})
     assert np.array_equal(read_image(tmp_path / "a.CZI"), RGB)
+    assert np.array_equal(open_image(tmp_path / "a.CZI", channel=2).read(0), RGB[..., 1])
 
 
 def test_scenes_of_one_size_are_images(tmp_path: Path) -> None:
