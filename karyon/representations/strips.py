@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-SMALL = 32  # px; objects of at most this side share a strip, beyond that a strip spans a factor of four
+SMALL = 32  # px; objects of at most this side share a strip, beyond that a strip spans a factor of two
 
 Array = Any
 """A NumPy array, or a tensor of torch on any device; results are of the same kind."""
@@ -36,7 +36,8 @@ class Strip:
         cells: int64 (n,), where they lie in the flattened strip (rows * columns).
         objects: int64 (n,), which object each belongs to: numbers below B times the number of ids.
         rows, columns: size of the strip, px.
-        side: longest side of the objects' bounding boxes, px.
+        side: longest side that bounding boxes of objects of this class have, px, whichever there are: what becomes of
+            an object must not depend on others of the image.
     """
 
     pixels: Array
@@ -75,7 +76,7 @@ def pack(labels: Array) -> Iterator[Strip]:
     side = xp.maximum(high, wide)
     limits = [0, SMALL]
     while limits[-1] < max(height, width):
-        limits.append(4 * limits[-1])
+        limits.append(2 * limits[-1])
     for above, limit in pairwise(limits):
         chosen = (side > above) & (side <= limit)
         here = xp.where(chosen[objects])[0]
@@ -85,8 +86,7 @@ def pack(labels: Array) -> Iterator[Strip]:
             own = objects[here]
             across = column[here] + (room.cumsum(0) - wide - left)[own]
             down = row[here] + (1 - top)[own]
-            rows, longest = int(down.max()) + 2, int(side[chosen].max())
-            yield Strip(pixels[here], down * columns + across, own, rows, columns, longest)
+            yield Strip(pixels[here], down * columns + across, own, int(down.max()) + 2, columns, limit)
 
 
 def _extent(position: Array, objects: Array, count: int) -> tuple[Array, Array]:

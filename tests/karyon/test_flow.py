@@ -4,7 +4,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from plain_cellpose import plain_flow, plain_masks
-from round_trip import METHODS, Labels, agreement, any_labels, nuclei, same_objects, touching_discs, uncertain
+from round_trip import (
+    METHODS,
+    Labels,
+    agreement,
+    any_labels,
+    nuclei,
+    same_objects,
+    separate_ellipses,
+    touching_discs,
+    uncertain,
+)
 from torch.nn import functional
 
 from karyon.representations.flow.loss import Flow
@@ -95,6 +105,15 @@ def test_packing_keeps_every_object_in_its_shape(images: list[Labels]) -> None:
             assert strip.side >= max(np.ptp(cells, 0)) + 1
     objects = [np.argwhere(image == k) for image in labels for k in np.unique(image[image > 0])]
     assert sorted(shapes) == sorted((cells - cells.min(0)).tolist() for cells in objects)
+
+
+@given(separate_ellipses(), st.integers(1, 130))
+def test_what_an_object_is_does_not_depend_on_others(labels: Labels, side: int) -> None:
+    alone = encode(labels[None])[0]
+    other = np.full((side, side), labels.max() + 1)
+    beside = np.zeros((max(len(labels), side), labels.shape[1] + side + 1), labels.dtype)
+    beside[: len(labels), : labels.shape[1]], beside[:side, labels.shape[1] + 1 :] = labels, other
+    assert np.array_equal(encode(beside[None])[0, :, : len(labels), : labels.shape[1]], alone)
 
 
 def test_targets_take_one_thread_and_give_the_others_back() -> None:

@@ -17,8 +17,8 @@ def encode(labels: Array) -> Array:
 
     Heat flows from the object's centre, the pixel nearest to its centre of mass, to all of its pixels and vanishes
     outside; the way is the direction in which it rises. Cellpose does the same, except that here heat never mixes with
-    that of an object that touches, and that it flows for as many steps as twice the longest side among the objects of
-    similar size. On nuclei the mean angle between the two is about one degree.
+    that of an object that touches, and that it flows for as many steps as twice the longest side of objects of similar
+    size, be there any or not. On nuclei the mean angle between the two is about one degree.
 
     Args:
         labels: int64 (B, H, W), 0 is background, ids without large gaps; NumPy's, or torch's on any device.
