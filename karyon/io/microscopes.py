@@ -109,6 +109,11 @@ class Zeiss:
             kind = file.get_channel_pixel_type(0).lower()
             scenes = list(file.scenes_bounding_rectangle_no_pyramid.values())
             says = file.metadata
+        others = [
+            f"{axis} ({end - start})" for axis, (start, end) in box.items() if axis not in "XYTZC" and end - start > 1
+        ]
+        if others:
+            raise DataError(f"{name} has further dimensions, {', '.join(others)}: save each as an OME-TIFF.")
         whole = tuple(box["X"][:1] + box["Y"][:1] + (box["X"][1] - box["X"][0], box["Y"][1] - box["Y"][0]))
         alike = len({(scene.w, scene.h) for scene in scenes}) == 1
         self.boxes = [(scene.x, scene.y, scene.w, scene.h) for scene in scenes] if alike else [whole]
