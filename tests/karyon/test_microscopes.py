@@ -101,7 +101,7 @@ def test_scenes_of_other_sizes_lie_in_one_image(tmp_path: Path) -> None:
 def test_dimensions_that_are_not_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_czi(tmp_path / "a.czi", STACK)
     # Which ZEISS's library reads, and does not write.
-    box = {axis: (0, 3) for axis in "TZCXYH"}
+    box = dict.fromkeys("TZCXYH", (0, 3))
     monkeypatch.setattr(czi.CziReader, "total_bounding_box_no_pyramid", box)
     with pytest.raises(DataError, match=r"a\.czi has further dimensions, H \(3\): save each as an OME-TIFF"):
         open_image(path)
