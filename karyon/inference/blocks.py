@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from karyon.inference.label_store import blank
+from karyon.inference.seams import Near, centred
 from karyon.instances import Instances
 from karyon.io.lazy_image import Region
 from karyon.labels import let_go, new_ids, object_boxes
@@ -152,9 +153,9 @@ class Blocks:
         workers = self.workers if len(every) > 1 else Threads(1)
         last_of_row = {block.core[0].start: block for block in every}
         for block, (certain, found) in side_by_side(work, begun(every, report), workers):
-            own = _centred(found, block.core_in_region)
+            own = centred(found, block.core_in_region)
             draw(block.region, found.only(own))
-            near += (Near.of(found, int(number), block) for number in np.flatnonzero(~own))
+            near += (Near.of(found, int(number), block.region) for number in np.flatnonzero(~own))
             if whole is not None and certain is not None:
                 whole[block.core] = certain
             if block is last_of_row[block.core[0].start]:
@@ -231,64 +232,8 @@ class Block:
 def find_near(find: Find, margin: int, block: Block) -> Found:
     """The probability of a block without its halo, and those objects that have their centre at most so near it, px."""
     certain, found = find(block)
-    near = _centred(found, block.core_in_region, margin)
+    near = centred(found, block.core_in_region, margin)
     return None if certain is None else certain[block.core_in_region], found.only(near)
-
-
-def _centred(found: Instances, region: Region, margin: int = 0) -> NDArray[np.bool_]:
-    """Which objects have their centre in a region, or at most so near it, px; (N,)."""
-    centres = (found.boxes[:, 1::-1] + found.boxes[:, :1:-1]) / 2
-    first, end = np.array([[part.start - margin, part.stop + margin] for part in region]).T
-    return np.all((centres >= first) & (centres < end), axis=1)
-
-
-@dataclass(frozen=True)
-class Near:
-    """An object that a block sees with its centre in another one.
-
-    Attributes:
-        block: that sees it.
-        region: its box in the image.
-        mask: its pixels in the box.
-        score: of the object.
-    """
-
-    block: Block
-    region: Region
-    mask: NDArray[np.bool_]
-    score: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, found: Instances, number: int, block: Block) -> "Near":
-        """One of the objects of a block, counted from 0."""
-        left, top, right, bottom = map(int, found.boxes[number])
-        mask = found.labels[top:bottom, left:right] == number + 1
-        above, before = block.region[0].start, block.region[1].start
-        region = slice(above + top, above + bottom), slice(before + left, before + right)
-        return cls(block, region, mask, found.scores[number : number + 1])
-
-    @property
-    def alone(self) -> Instances:
-        """It alone in its box."""
-        return Instances.from_labels(self.mask.astype(np.int32), self.score)
-
-    def is_free_in(self, labels: NDArray[np.int32]) -> bool:
-        """Whether less than half of it lies in other objects."""
-        return bool(2 * np.count_nonzero(labels[self.region][self.mask]) < np.count_nonzero(self.mask))
-
-    def is_seen_as(self, other: "Near") -> bool:
-        """Whether another block sees it, too: most of it lies in what that sees."""
-        rows, columns = (
-            slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(self.region, other.region, strict=True)
-        )
-        if self.block is other.block or rows.start >= rows.stop or columns.start >= columns.stop:
-            return False
-        both = self._in(rows, columns) & other._in(rows, columns)
-        return bool(2 * np.count_nonzero(both) > np.count_nonzero(self.mask))
-
-    def _in(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
-        above, before = self.region[0].start, self.region[1].start
-        return self.mask[rows.start - above : rows.stop - above, columns.start - before : columns.stop - before]
 
 
 def _add(target: NDArray[np.int32], found: Instances, number: int) -> tuple[NDArray[np.bool_], NDArray[Any]]:
