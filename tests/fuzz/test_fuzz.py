@@ -3,7 +3,8 @@
 import pytest
 from fuzz import fuzz
 
-FILES = {"images": 250, "microscopes": 60, "weights": 40, "zips": 80, "tables": 120, "cards": 60}
+# Not microscopes: ZEISS's library hangs in a process forked from one that has used it, as pytest's has.
+FILES = {"images": 250, "weights": 40, "zips": 80, "tables": 120, "cards": 60}
 
 
 @pytest.mark.parametrize("kind", FILES)
