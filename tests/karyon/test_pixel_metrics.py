@@ -85,7 +85,7 @@ def test_a_collection_scores_each_image_once_and_reports_image_types():
     result = metrics.compute()
     assert result["val/accuracy"].item() == result["val/iou_per_image"].item() == 0.75
     assert result["val/accuracy/phase"].item() == 0.5
-    assert len(result) == 2 * (13 + 8)
+    assert len(result) == 2 * (20 + 8)
 
 
 def test_a_prediction_of_another_size_is_refused():
