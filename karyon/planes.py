@@ -15,6 +15,16 @@ class PixelSize:
     y: float
     z: float | None = None
 
+    @classmethod
+    def measured(cls, x: float, y: float, z: float = 0.0) -> "PixelSize | None":
+        """What a file says, to six digits; None where that is no size, and a step of None where that is none.
+
+        >>> PixelSize.measured(0.2500000001, 0.25, math.nan), PixelSize.measured(0, 0)
+        (PixelSize(x=0.25, y=0.25, z=None), None)
+        """
+        wide, high, step = (float(f"{side:.6g}") if 0 < side < math.inf else None for side in (x, y, z))
+        return cls(wide, high, step) if wide and high else None
+
     @property
     def side(self) -> float:
         """Side of a square of the same area, um."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from karyon.errors import DataError
 from karyon.io.lazy_image import LARGE, OVERVIEW, LazyImage, Pixels, Region
+from karyon.io.other_formats import BY_OTHERS
 from karyon.io.pages import Pages, channel_index, in_one_sentence, refuse_choice
 from karyon.io.room import check_bound
 from karyon.planes import PixelSize
@@ -156,9 +157,8 @@ def _zeiss_pixel_size(says: Any) -> PixelSize | None:
     with suppress(LookupError, TypeError, ValueError):
         distances = says["ImageDocument"]["Metadata"]["Scaling"]["Items"]["Distance"]
         # In metres.
-        sides = {each["@Id"]: float(f"{float(each['Value']) * 1e6:.6g}") for each in distances}
-        if min(sides["X"], sides["Y"]) > 0:
-            return PixelSize(sides["X"], sides["Y"], sides.get("Z") or None)
+        sides = {each["@Id"]: float(each["Value"]) * 1e6 for each in distances}
+        return PixelSize.measured(sides["X"], sides["Y"], sides.get("Z", 0.0))
     return None
 
 
@@ -185,9 +185,8 @@ class Bioio:
         }
         self.side, self.colours = (shape["Y"], shape["X"]), "S" in shape
         self.dtype = np.dtype(self.reader.dtype)
-        z, y, x = (float(f"{side or 0:.6g}") for side in self.reader.physical_pixel_sizes)
-        known = min(x, y) > 0 and (x, y) != (unknown, unknown)
-        self.pixel_size = PixelSize(x, y, z or None) if known else None
+        z, y, x = (side or 0.0 for side in self.reader.physical_pixel_sizes)
+        self.pixel_size = PixelSize.measured(x, y, z) if (x, y) != (unknown, unknown) else None
 
     def read(self, index: Mapping[str, int], region: Region, level: int = 0) -> Pixels:
         self.reader.set_scene(index["P"])
@@ -196,7 +195,9 @@ class Bioio:
         if self.in_parts:
             pixels = self.reader.get_image_data(axes, **plane, Y=region[0], X=region[1])
         else:
-            pixels = self.reader.get_image_dask_data(axes, **plane)[region].compute()
+            lazy = self.reader.get_image_dask_data(axes, **plane)[region]
+            # Dask's threads are not there in a process that is forked, such as a data loader's worker.
+            pixels = lazy.compute(scheduler="synchronous")
         return np.asarray(pixels[..., :3] if self.colours else pixels)
 
     def _shape(self) -> dict[str, int]:
@@ -221,5 +222,5 @@ def _package(module: str, extra: str, name: str) -> Any:
     except ImportError:
         raise DataError(
             f'{name}: {extra.upper()} needs a package of its own: pip install "karyon[{extra}]"; or export OME-TIFF, '
-            "by the microscope's program or by Fiji with Bio-Formats."
+            f"{BY_OTHERS}."
         ) from None

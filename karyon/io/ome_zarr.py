@@ -141,10 +141,10 @@ def _pixel_size(scales: dict[str, Any]) -> PixelSize | None:
             if change["type"] == "scale":
                 factors *= change["scale"][-2:]
     units = [axis.get("unit", "") if isinstance(axis, dict) else "" for axis in scales["axes"][-2:]]
-    if not set(units) <= UNITS.keys() or (factors <= 0).any():
+    if not set(units) <= UNITS.keys():
         return None
-    y, x = (float(f"{factor * UNITS[unit]:.6g}") for factor, unit in zip(factors, units, strict=True))
-    return PixelSize(x, y)
+    y, x = (float(factor) * UNITS[unit] for factor, unit in zip(factors, units, strict=True))
+    return PixelSize.measured(x, y)
 
 
 def write_label_zarr(path: Path, labels: LabelImage, pixel_size: PixelSize | None = None) -> None:

@@ -11,7 +11,8 @@ MICROSCOPES = {
     *(".zvi", ".lsm5", ".lof", ".xlef", ".vsi", ".ets", ".oib", ".oif", ".oir", ".poir"),
     *(".ims", ".mrxs", ".bif", ".mvd2", ".dv", ".r3d", ".stk", ".flex", ".c01", ".dib", ".dm3", ".dm4", ".mrc", ".dcm"),
 }
-EXPORT = "export OME-TIFF of them, by the microscope's program or by Fiji with Bio-Formats"
+BY_OTHERS = "by the microscope's program or by Fiji with Bio-Formats"
+EXPORT = f"export OME-TIFF of them, {BY_OTHERS}"
 
 
 def passed_over(files: Iterable[Path]) -> str:

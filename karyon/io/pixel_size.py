@@ -29,10 +29,8 @@ def pixel_size(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Pixe
     """The size of pixels and the step of planes, to six digits; None where a file does not say, or says nonsense."""
     for look in (_of_ome, _of_aperio, _of_imagej, _of_tags):
         with suppress(ValueError, TypeError, ArithmeticError, LookupError, ElementTree.ParseError):
-            x, y, z = look(file, series)
-            if 0 < x < math.inf and 0 < y < math.inf:
-                step = float(f"{z:.6g}") if 0 < z < math.inf else None
-                return PixelSize(float(f"{x:.6g}"), float(f"{y:.6g}"), step)
+            if size := PixelSize.measured(*look(file, series)):
+                return size
     return None
 
 

@@ -17,8 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from karyon.errors import DataError
 from karyon.io.lazy_image import LazyImage
-from karyon.io.microscopes import READERS as MICROSCOPES
-from karyon.io.microscopes import open_microscope
+from karyon.io.microscopes import READERS, open_microscope
 from karyon.io.ome_zarr import metadata, open_ome_zarr
 from karyon.io.other_formats import refuse_unread
 from karyon.io.pages import Pages as Pages
@@ -33,7 +32,7 @@ from karyon.labels import LabelImage
 IMAGE_SUFFIXES = {
     *(".png", ".webp", ".jpg", ".jpeg", ".jp2", ".bmp", *TIFF_SUFFIXES),
     *(".svs", ".ndpi", ".scn", ".qptiff", ".lsm", ".btf", ".tf8"),
-    *MICROSCOPES,
+    *READERS,
 }
 # Of Pillow's. Others it has opened by other programs (EPS), or knows how large they are once they are decoded (GIF).
 FORMATS = ("PNG", "JPEG", "JPEG2000", "WEBP", "BMP")
@@ -82,7 +81,7 @@ def open_image(
         refuse_unread(source)
         if source.is_dir() and metadata(source) is not None:
             return open_ome_zarr(source, name, channel)
-        if source.suffix.lower() in MICROSCOPES and read_bytes(source, 1):
+        if source.suffix.lower() in READERS and read_bytes(source, 1):
             return open_microscope(source, name, channel)
     start = source[:4] if isinstance(source, bytes) else read_bytes(source, 4)
     if not start:

@@ -57,9 +57,9 @@ class PooledAveragePrecision(_InstanceMetric):
 
     Unlike the area under a precision-recall curve it needs no confidence. A prediction is a true positive where its
     IoU with a true object is at least the threshold. Keys, in [0, 1]: ``ap50``, ``ap55`` ... ``ap95`` at the thresholds
-    .50, .55 ... .95, and ``ap``, their mean. An image without objects and without
-    predictions changes nothing; where no image has either, all keys are 1 (StarDist's own code gives 0). Without true
-    objects, or without predictions, they are 0.
+    .50, .55 ... .95, and ``ap``, their mean. An image without objects and without predictions changes nothing; where no
+    image has either, all keys are 1 (StarDist's own code gives 0). Without true objects, or without predictions, they
+    are 0.
 
     Source: Schmidt et al. 2018, https://arxiv.org/abs/1806.03535, section 3
     """

@@ -237,6 +237,23 @@ def test_only_where_it_is_asked_for_something_is_written(
     assert refused("run this in a clone of the project", known)
 
 
+def test_ap_at_each_threshold_stands_beside_what_is_published_of_the_same_images(place: Path) -> None:
+    references = yaml.safe_load((ROOT / "results" / "references.yaml").read_text(encoding="utf-8"))
+    public = next(entry for entry in references["public"] if "further" in entry)
+    system = next(system for system in references["systems"] if system["id"] == "flow-fluorescence")
+    references["systems"].append(system | {"id": "same-split", "data": public["data"]})
+    (place / "results" / "references.yaml").write_text(yaml.safe_dump(references), encoding="utf-8")
+    record = made_up("same-split", {f"ap{threshold}": threshold / 100 for threshold in range(50, 100, 5)})
+    page = run_results(place, write(place, record))
+    assert row(page, "same-split", -1)[1:] == [f"{threshold / 100:.4f}" for threshold in range(50, 95, 5)]
+    [cells] = [
+        line.strip("|").split(" | ") for line in page.splitlines() if line.startswith(f"| {public['model']} | 0")
+    ]
+    measured = public["figures"] | public["further"]
+    expected = [number(measured.get(f"ap{threshold}")) for threshold in range(50, 95, 5)]
+    assert [cell.strip() for cell in cells[1:]] == expected
+
+
 def made_up_benchmark(**changed: Any) -> dict[str, Any]:
     figures = dict.fromkeys((*FIGURES, *KINDS, "count_error", "seconds"), 0.5) | {"images": 2, "objects_true": 7}
     each = {"confidence": [0.9, 0.3], "scores": [0.7, 0.1]}

@@ -2,6 +2,8 @@
 
 import struct
 import sys
+from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,17 @@ def test_planes_and_channels_of_leica(tmp_path: Path) -> None:
     assert (pages.shape, pages.axes, pages.channel) == ((3,), "Z", (0, 2))
     assert pages.pixel_size is not None and (pages.pixel_size.x, pages.pixel_size.y) == (0.5, 0.5)
     assert all(np.array_equal(pages.read(z), stack[z, 0]) for z in (2, 0, 1))
+
+
+@pytest.mark.parametrize("write", [write_czi, write_lif])
+def test_a_worker_that_is_forked_reads_too(write: Callable[[Path, np.ndarray], Path], tmp_path: Path) -> None:
+    path = write(tmp_path / f"a.{write.__name__[-3:]}", (STACK >> 8).astype(np.uint8))
+    open_image(path, channel=1).read(0)
+    worker = get_context("fork").Process(target=lambda: open_image(path, channel=1).read(1))
+    worker.start()
+    worker.join(60)
+    worker.kill()
+    assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize("suffix", ["czi", "nd2", "lif"])
