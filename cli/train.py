@@ -25,7 +25,7 @@ from cli.run_folder import RunFolder, Start, settle_start
 from cli.runs import Trained, checkpoint_arguments, settle_trained
 from cli.tracking import log_run, settle_tracking
 from cli.tuned_parameters import store_parameters, stored_parameters, with_config
-from cli.weights import start_from, take_averaged
+from cli.weights import initial_weights, start_from, take_averaged
 from datamodules.prediction import PredictionLoader
 from karyon.checkpoint import checkpoint_weights
 from karyon.errors import DataError
@@ -202,8 +202,10 @@ class KaryonCLI(LightningCLI):
             super().instantiate_classes()
         if config.ckpt_path:
             check_fits(checkpoint_weights(Path(config.ckpt_path)), self.model, Path(config.ckpt_path))
-        elif config.start_from and self.subcommand == "fit":
-            start_from(self.model, config.start_from)
+        elif self.subcommand == "fit":
+            if config.start_from:
+                start_from(self.model, config.start_from)
+            say(f"Initial weights: {initial_weights(config)}.")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
@@ -221,8 +223,9 @@ class KaryonCLI(LightningCLI):
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
         # In place of Lightning's; none at a depth of 0.
-        own = [ModelTable(int(config.trainer.enable_model_summary is not False)), RunRecord(), ResumedSettings()]
-        own += [ScoreTables(), TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
+        own = [ModelTable(int(config.trainer.enable_model_summary is not False))]
+        own += [RunRecord(initial_weights(self.config[self.subcommand])), ResumedSettings(), ScoreTables()]
+        own += [TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar

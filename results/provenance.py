@@ -54,6 +54,8 @@ def _facts(record: dict[str, Any]) -> str:
     if record["commit"].endswith("-dirty"):
         commit += " (**with uncommitted changes**)"
     facts = [commit, f"seed {record['seed']}", record["hardware"], duration(record["wall_s"]), record["date"]]
+    if "initial_weights" in record:
+        facts.append(f"initial weights {record['initial_weights']}")
     if "parameters" in record:
         size = f"{record['parameters']:,} parameters", f"{record['steps']:,} steps", f"precision {record['precision']}"
         facts += size

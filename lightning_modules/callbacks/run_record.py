@@ -30,9 +30,13 @@ class RunRecord(Callback):
     The time of a run that was resumed is the sum of its parts; where the code was another then, its commits are listed.
     A record of validation or test includes that of the training and of `validate`, where they are found beside the
     checkpoint; of a model that is made of several (its ``checkpoints``) that of each training.
+
+    Args:
+        initial_weights: of the training, in words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, initial_weights: str = "") -> None:
+        self.initial_weights = initial_weights
         self.earlier_s = 0.0
         self.earlier_commits: list[str] = []
 
@@ -90,6 +94,7 @@ class RunRecord(Callback):
                 # Of the last epoch that was finished.
                 **({} if rate is None else {"images_per_second": round(float(rate), 2)}),
                 "model": type(pl_module).__name__,
+                **({"initial_weights": self.initial_weights} if self.initial_weights else {}),
                 "parameters": sum(parameter.numel() for parameter in pl_module.parameters()),
                 "epochs": trainer.current_epoch,
                 "max_epochs": trainer.max_epochs,

@@ -319,6 +319,15 @@ def test_the_stages_of_a_model_are_told(place: Path) -> None:
     assert how_trained(Run("a", None, {}, stages={"a": fits[0]})) == "full: a full (40 epochs)"
 
 
+def test_a_row_that_says_pretrained_was() -> None:
+    for path in sorted((ROOT / "results" / "records").glob("*.json")):
+        fit = json.loads(path.read_text()).get("fit") or {}
+        system = REFERENCES.system(path.stem)
+        # Records of earlier commits do not say.
+        if system and fit.get("initial_weights", "").startswith(("random", "imagenet")):
+            assert ("ImageNet" in system.beyond) == (fit["initial_weights"] == "imagenet"), path.name
+
+
 def test_configs_queue_and_benchmarks_name_what_exists() -> None:
     for system in REFERENCES.systems:
         assert system.section in REFERENCES.sections

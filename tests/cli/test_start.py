@@ -1,5 +1,6 @@
 """A training can begin with the weights of another model."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 import yaml
 from config_files import ROOT
+from jsonargparse import Namespace
 from small_runs import SMALL, Run, Small
 
+from cli.weights import initial_weights
 from karyon.checkpoint import checkpoint_weights
 
 FIRST = Path("runs/quickstart/version_0/checkpoints/best.ckpt")
@@ -28,19 +31,39 @@ def test_weights_are_those_of_another_model(
     if source != FIRST:
         assert run("export", FIRST, "--out", source) == 0
     assert run("fit", *trained, *STILL, "--start_from", source) == 0
-    assert f"Starting from {source}." in capsys.readouterr().out
+    assert f"Initial weights: {source}." in capsys.readouterr().out
     torch.testing.assert_close(parameters(SECOND), parameters(FIRST), rtol=1e-3, atol=1e-4)
+    assert json.loads((SECOND.parents[1] / "record.json").read_text())["fit"]["initial_weights"] == str(source)
     # Its own config is still all that a later command needs, even if the other model is gone.
     FIRST.unlink()
     assert run("validate", "--config", SECOND.parents[1] / "config.yaml") == 0
-    assert "Starting from" not in capsys.readouterr().out
+    assert "Initial weights" not in capsys.readouterr().out
 
 
 def test_a_run_that_goes_on_goes_on_from_its_own(
     run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("fit", *trained, "--start_from", "nuclei", "--ckpt_path", "last", "--trainer.max_epochs", 2) == 0
-    assert "Starting from" not in capsys.readouterr().out
+    assert "Initial weights" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"pretrained": "imagenet"}, "imagenet"),
+        ({"backbone": {"init_args": {"pretrained": "imagenet"}}, "pretrained": "none"}, "imagenet"),
+        # segmentation-models-pytorch says it in its own words, and its default is ImageNet.
+        ({"encoder_weights": "imagenet"}, "imagenet"),
+        ({"encoder_weights": None}, "random (encoder_weights: none)"),
+        # What an overlay that names another network leaves out is that network's default.
+        ({"pretrained": "none"}, "random (pretrained: none)"),
+        ({"widths": [8, 16]}, "random"),
+    ],
+)
+def test_what_a_training_begins_with_is_told_from_its_config(network: dict[str, object], said: str) -> None:
+    config = Namespace(start_from=None, model=Namespace(init_args=Namespace(network=Namespace(init_args=network))))
+    assert initial_weights(config) == said
+    assert initial_weights(Namespace(**{**vars(config), "start_from": Path("nuclei")})) == "nuclei"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ IMAGES = loader([sample("a", np.eye(8, dtype=np.int64))] * 4)
 
 
 def trainer(folder: Path, **kwargs: Any) -> Trainer:
-    return make_trainer(folder, RunRecord(), logger=CSVLogger(folder, name="", version=""), **kwargs)
+    return make_trainer(folder, RunRecord("random"), logger=CSVLogger(folder, name="", version=""), **kwargs)
 
 
 def train(folder: Path, epochs: int = 1, checkpoint: Path | None = None, model: EchoModel | None = None) -> Trainer:
@@ -50,7 +50,7 @@ def test_fit_and_test_leave_what_it_takes_to_believe_them(tmp_path: Path, monkey
     fit = record(tmp_path)["fit"]
     assert fit["command"] == "python -m cli fit --name 'two words'"
     assert (fit["epochs"], fit["steps"], fit["interrupted"], fit["parameters"]) == (2, 8, False, 1)
-    assert fit["hardware"].startswith("CPU, ")
+    assert fit["hardware"].startswith("CPU, ") and fit["initial_weights"] == "random"
     # Of the checkout.
     assert len(fit["commit"].removesuffix("-dirty")) >= 7 and "earlier_commits" not in fit
     checkpoint = tmp_path / "checkpoints" / "best.ckpt"
