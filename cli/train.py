@@ -223,9 +223,9 @@ class KaryonCLI(LightningCLI):
         extra = config.trainer.logger
         extra = [] if extra in (None, True) else extra if isinstance(extra, list) else [extra]
         # In place of Lightning's; none at a depth of 0.
-        own = [ModelTable(int(config.trainer.enable_model_summary is not False))]
-        own += [RunRecord(initial_weights(self.config[self.subcommand])), ResumedSettings(), ScoreTables()]
-        own += [TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
+        record = RunRecord(initial_weights(self.config[self.subcommand]))
+        own = [ModelTable(int(config.trainer.enable_model_summary is not False)), record, ResumedSettings()]
+        own += [ScoreTables(), TrainingFigures(), EpochLines(), ResultLog(), ExactResume()]
         callbacks = [*(config.trainer.callbacks or []), *own]
         # A bar that redraws itself floods a log file; there, the lines of each epoch tell how far it is.
         bar = sys.stdout.isatty() if config.trainer.enable_progress_bar is None else config.trainer.enable_progress_bar

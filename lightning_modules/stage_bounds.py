@@ -16,6 +16,7 @@ from torchvision.ops import box_iou
 
 from karyon.batch import Batch, annotation
 from karyon.detection.detections import Detections
+from karyon.detection.predictor import Choice
 from karyon.detection.targets import true_boxes
 from karyon.detection.two_stage import TwoStageNetwork
 from karyon.errors import DataError
@@ -91,13 +92,13 @@ def in_place_of_stages(model: TwoStage, boxes: Origin, masks: Origin) -> Iterato
 
 
 def _find(
-    network: TwoStageNetwork, batch: Batch, boxes: Origin, masks: Origin, images: Iterable[Tensor]
+    network: TwoStageNetwork, batch: Batch, boxes: Origin, masks: Origin, images: Iterable[Tensor], choice: Choice
 ) -> list[Detections]:
     """What is found in the images of a batch, with the truth in place of a stage."""
     found = []
     for number, image in enumerate(images):
         first = true_detections(batch, number) if boxes == "true" else network.find_boxes(image)
-        framed = replace(first, margin=network.margin)
+        framed = replace(choice(first), margin=network.margin)
         truth = annotation(batch)[number]
         found.append(
             true_masks(truth, framed, network.crop_size) if masks == "true" else network.find_masks(image, framed)

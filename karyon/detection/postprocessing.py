@@ -21,9 +21,17 @@ class DetectionPostprocessing(Protocol):
 
     Attributes:
         choices: of each parameter, the values that `tune` tries.
+        score_threshold: less sure detections are dropped.
+        nms_threshold: of two boxes of a greater IoU the less sure one is dropped.
     """
 
     choices: ClassVar[dict[str, tuple[float, ...]]]
+    score_threshold: float
+    nms_threshold: float
+
+    def surest(self, detections: Detections) -> Detections:
+        """Those that are laid out: what else a network finds needs no mask."""
+        return surest(detections, self.score_threshold, self.nms_threshold)
 
     def __call__(self, detections: Detections, size: tuple[int, int]) -> Instances:
         """Lays out the detections of an image of height and width ``size``, px."""
@@ -62,7 +70,7 @@ class MaskPostprocessing(DetectionPostprocessing):
         Raises:
             DataError: they have no masks.
         """
-        kept = surest(detections, self.score_threshold, self.nms_threshold)
+        kept = self.surest(detections)
         if kept.masks is None:
             raise DataError(
                 "The network finds boxes without masks: set model.init_args.postprocessing to "
@@ -95,7 +103,7 @@ class BoxPostprocessing(DetectionPostprocessing):
 
     def __call__(self, detections: Detections, size: tuple[int, int]) -> Instances:
         """Lays out the detections of an image of height and width ``size``, px."""
-        kept = surest(detections, self.score_threshold, self.nms_threshold)
+        kept = self.surest(detections)
         position = torch.linspace(-1, 1, 57)[1::2]
         # 1 in the centre and one half on the ellipse.
         disc = (1 - torch.hypot(position[:, None], position) / 2).clamp_min(0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from karyon.detection.detections import Detections
-from karyon.detection.predictor import NetworkFinder
+from karyon.detection.predictor import Choice, NetworkFinder, everything
 
 CROP_SIDES = range(1, 513)  # px
 PASS = 2**20  # px of crops that the second network is given at once, whatever the number of objects
@@ -36,9 +36,9 @@ class TwoStageNetwork(nn.Module):
         self.detector, self.segmenter = detector, segmenter
         self.crop_size, self.margin = crop_size, margin
 
-    def forward(self, images: Iterable[Tensor]) -> list[Detections]:
-        """Boxes with masks in images (C, H, W)."""
-        return [self.find_masks(image, self.find_boxes(image)) for image in images]
+    def forward(self, images: Iterable[Tensor], choice: Choice = everything) -> list[Detections]:
+        """Boxes in images (C, H, W), and a mask in each that is chosen."""
+        return [self.find_masks(image, choice(self.find_boxes(image))) for image in images]
 
     def find_boxes(self, image: Tensor) -> Detections:
         """The first stage: boxes in an image (C, H, W)."""

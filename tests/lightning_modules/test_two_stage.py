@@ -95,3 +95,29 @@ def test_blocks_find_what_the_whole_shows_and_see_no_more_than_a_block(scale: fl
     assert len(whole) == len(parts) == 35
     assert match_instances(whole.labels, parts.labels).tp[entry] == 35
     assert seen[0] == 210 * scale and max(seen[1:]) == widest
+
+
+def test_only_boxes_that_stay_get_a_mask() -> None:
+    class Doubtful(Boxes):
+        """Finds each object a second time, and a third time hardly."""
+
+        def forward(self, images):
+            return [
+                {
+                    "boxes": single["boxes"].repeat(3, 1),
+                    "scores": torch.cat([single["scores"], 0.9 * single["scores"], 0.1 * single["scores"]]),
+                }
+                for single in super().forward(images)
+            ]
+
+    crops: list[int] = []
+    network = TwoStageNetwork(Doubtful(), Bright(), crop_size=32, margin=0.25)
+    network.segmenter.register_forward_pre_hook(lambda _, given: crops.append(len(given[0])))
+    labels = ellipses(2, 3, 30)
+    image = np.repeat((labels > 0)[None, None], 3, 1).astype(np.float32)
+    predictor = DetectionPredictor(network, MaskPostprocessing(), torch.device("cpu"))
+    ((_, found),) = predictor.at_once(image, [labels.shape])
+    assert crops == [6] and (match_instances(labels, found.labels).tp[:7] == 6).all()
+    # What is scored as detections is all of them.
+    (every,) = predictor.detect(image, [labels.shape])
+    assert len(every) == 18 and crops == [6, 18]
