@@ -38,10 +38,11 @@ def page(results: Results) -> str:
 
 
 def doubt(results: Results) -> str:
-    """How well each method's own scores tell good images from bad ones."""
+    """How well each method's own scores tell good images from bad ones, and which ones `segment` calls doubtful."""
     lines = []
     for method in dict.fromkeys(method for methods in results.values() for method in methods):
-        each = [methods[method]["each"] for methods in results.values() if methods.get(method)]
+        found = [methods[method] for methods in results.values() if methods.get(method)]
+        each = [figures["each"] for figures in found]
         scores = np.array([score for part in each for score in part["scores"]])
         confidence = np.array([value for part in each for value in part["confidence"]])
         good = scores > GOOD
@@ -51,6 +52,13 @@ def doubt(results: Results) -> str:
             lines.append(
                 f"- `{method}`: of an image with a DSB score above {GOOD} and one below, the mean score of the objects "
                 f"is greater on the good one in {share:.0%} of the pairs ({good.sum()} good, {(~good).sum()} not)."
+            )
+        # A benchmark of an earlier release does not say.
+        if found and (below := found[0].get("doubt_below")):
+            doubtful = confidence < below
+            lines.append(
+                f"- `{method}`: `segment` calls {(doubtful & ~good).sum()} of the {(~good).sum()} images doubtful "
+                f"whose DSB score is not above {GOOD}, and {(doubtful & good).sum()} of the {good.sum()} others."
             )
     return "\n".join(lines) or "Too few images, or all as good, to say anything."
 

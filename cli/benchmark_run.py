@@ -45,11 +45,13 @@ class Method:
         name: a folder of that name holds what it finds.
         identity: changes where its results would.
         load: makes the function that segments the images of a set.
+        doubt_below: of its card, see `karyon.bundle.Card`.
     """
 
     name: str
     identity: str
     load: Callable[[list[AnnotatedImage]], Segment]
+    doubt_below: float | None = None
 
 
 def run(options: argparse.Namespace) -> int:
@@ -103,7 +105,7 @@ def _method(name: str, device: str) -> Method:
     model = load_model(name, device)
     # Two trainings may have left one name in their cards.
     called = name if "/" not in name else Path(name).resolve().name
-    return Method(called, model.card.weights["sha256"], lambda images: model.segment)
+    return Method(called, model.card.identity, lambda images: model.segment, model.card.doubt_below)
 
 
 def classical() -> Method:
@@ -162,7 +164,8 @@ class SetRun:
         seconds = float(np.mean([done[name][0] for name in scored]))
         each = {"confidence": [done[name][1] for name in scored], "scores": list(scored.values())}
         sums = dict(zip(kinds[0]._fields, np.sum(kinds, axis=0).tolist(), strict=True))
-        return figures | sums | {"images": len(kinds), "seconds": seconds, "each": each}
+        about = {"images": len(kinds), "seconds": seconds, "each": each, "doubt_below": self.method.doubt_below}
+        return figures | sums | about
 
     def _segment(self, image: AnnotatedImage, path: Path, segment: Segment) -> tuple[float, float]:
         """Segments an image; how long that took, s, and the mean score of its objects."""

@@ -75,6 +75,12 @@ class Card:
     onnx: dict[str, str] | None = None
     version: int = VERSION
 
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that decides what the model finds and says of it; the same weights may be tuned otherwise."""
+        deciding = self.weights["sha256"], self.model, self.preprocessing, self.object_diameter, self.pixel_size
+        return hashlib.sha256(json.dumps([*deciding, self.doubt_below], sort_keys=True).encode()).hexdigest()
+
 
 def write_weights(folder: Path, state: "Mapping[str, Tensor]", kind: str, half: bool) -> dict[str, str]:
     """Writes a state dict, as numbers of 16 bit where asked and possible; returns the card's entry of it.

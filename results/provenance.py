@@ -7,6 +7,7 @@ from cli.references import References
 from karyon.commands.console import duration, table
 
 PROVENANCE = "provenance.md"
+SHORT = "Configs named without a folder lie in `configs/short`: trainings cut to what two cores do in an hour."
 
 
 def told(run_id: str, text: str) -> str:
@@ -17,7 +18,7 @@ def told(run_id: str, text: str) -> str:
 def provenance(references: References, runs: list[Run]) -> str:
     """Lays the page out as Markdown."""
     parts = ["# Provenance", "## GPU queue", _queue(references.queue)]
-    parts += ["## Speed and memory", _benchmarks(references.benchmarks), "## Runs"]
+    parts += ["## Speed and memory", _benchmarks(references.benchmarks), "## Runs", SHORT]
     parts += [f"### {run.id}\n\n{_run(run)}" for run in runs] or ["No records yet."]
     return "\n\n".join(parts) + "\n"
 

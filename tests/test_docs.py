@@ -88,6 +88,19 @@ def tables(text: str) -> list[tuple[list[str], list[list[str]]]]:
     return found
 
 
+def test_the_figures_in_the_gallery_are_those_of_the_benchmark() -> None:
+    sets = json.loads((ROOT / "results" / "benchmark.json").read_text())["sets"]
+    anchors = {"hela": "hela-ctc", "mouse": "gowt1-ctc", "u2os": "u2os-coelho", "glioblastoma": "gbm-he"}
+    ((_, rows),) = tables(prose(ROOT / "docs" / "gallery.md"))
+    assert len(rows) == len(anchors) <= len(sets)
+    for place, model, baseline in rows:
+        (name,) = (name for word, name in anchors.items() if f"#{word}" in place)
+        found = {method: f"{figures['dsb_score']:.2f}" for method, figures in sets[name].items() if figures}
+        told = re.fullmatch(r"([\d.]+)(?: \(`tissue`: ([\d.]+)\))?", model)
+        assert told and (told[1], baseline) == (found["nuclei"], found["classical"]), name
+        assert told[2] in (None, found.get("tissue")), name
+
+
 def test_the_figures_in_the_readme_are_those_of_the_results() -> None:
     measured = {
         (row[0], title): cell

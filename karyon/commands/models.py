@@ -1,6 +1,7 @@
 """``karyon models``: lists the models that come with Karyon."""
 
 import json
+from typing import Any
 
 from karyon.commands.options import OptionParser
 from karyon.model_names import DEFAULT, MODELS
@@ -18,8 +19,23 @@ def models(args: list[str], prog: str) -> None:
         card = json.loads(path.read_text(encoding="utf-8"))
         mark = " (the default)" if path.parent.name == DEFAULT else ""
         diameter = f"; objects of about {card['object_diameter']:.0f} px" if card["object_diameter"] else ""
-        score = card["metrics"].get("test", {}).get("test/dsb_score")
         print(f"{path.parent.name}{mark}: {card['licence']}")
-        print(f"  trained on {card['data']['class_path'].rpartition('.')[2].removesuffix('DataModule')}{diameter}")
-        if score is not None:
-            print(f"  DSB score on its test images: {score:.3f}")
+        parts = card["data"].get("datasets", [card["data"]])
+        print(f"  trained on {', '.join(map(_name, parts))}{diameter}")
+        if scores := _scores(card):
+            print(f"  DSB score on its test images: {', '.join(scores)}")
+
+
+def _name(data: dict[str, Any]) -> str:
+    """What a data module is called."""
+    return str(data["class_path"]).rpartition(".")[2].removesuffix("DataModule")
+
+
+def _scores(card: dict[str, Any]) -> list[str]:
+    """The DSB score on the test images, of several data sets on those of each, and of the image types it learned."""
+    metrics = card["metrics"].get("test", {})
+    names = [""]
+    if datasets := card["data"].get("datasets"):
+        names = [f"{_name(data)}/{kind}" for data in datasets for kind in data.get("image_types") or [""]]
+    found = {name.rstrip("/"): metrics.get(f"test/dsb_score/{name}".rstrip("/")) for name in names}
+    return [f"{name.replace('/', ' ')} {score:.3f}".strip() for name, score in found.items() if score is not None]

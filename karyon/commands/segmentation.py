@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import get_args
 
 from karyon.commands.batch import resumes
-from karyon.commands.console import DONE_BEFORE, Tally, counted, named, progress, stoppable, stopped
+from karyon.commands.console import DONE_BEFORE, Tally, counted, progress, stoppable, stopped
 from karyon.commands.dry_run import foretell
 from karyon.commands.finished import PROBABILITIES, Finished
 from karyon.commands.images import WAYS, Ahead, at_size, check_name, made_of, page_name, size_of
 from karyon.commands.inputs import find_images
 from karyon.commands.lengths import in_pixels, pixel_size_of
 from karyon.commands.linking import Linking, forget_links
+from karyon.commands.remarks import Remarks
 from karyon.commands.shards import WHOLE
 from karyon.commands.workers import at_work
-from karyon.errors import DataError, printable
+from karyon.errors import DataError
 from karyon.inference.block_store import BlockStore
 from karyon.inference.blocks import Threads, side_by_side
 from karyon.inference.tissue import looked_at
@@ -38,7 +39,6 @@ from karyon.model import Answer, Model, load_model
 
 SETTINGS = "segment.json"
 SHORT = "results named without suffix"
-SHOWN = 5  # names in a sentence
 
 
 def segment_images(options: argparse.Namespace) -> int:
@@ -58,6 +58,12 @@ def segment_images(options: argparse.Namespace) -> int:
         f"{counted(len(images), 'file')}; model {model.card.name} on {model.device}; results in {options.out}",
         flush=True,
     )
+    if options.background != "auto" and not model.preprocessing.wants_dark:
+        print(
+            f"{model.card.name} takes images as they are, bright objects or dark ones: --background "
+            f"{options.background} changes nothing.",
+            flush=True,
+        )
     if options.dry_run:
         return foretell(images, model, options)
     with writing_to(options.out), stoppable(), options.shard.at_work(options.out), at_work(model, options):
@@ -79,7 +85,7 @@ def segment_images(options: argparse.Namespace) -> int:
             finished.record()
         except KeyboardInterrupt as stop:
             return stopped(stop, work.tally)
-    work.remarks()
+    work.remarks.show()
     return work.tally.summary()
 
 
@@ -105,9 +111,7 @@ class FileSegmenter:
         self.model, self.results, self.finished, self.options = model, results, finished, options
         self.linking = linking
         self.tally = Tally("segmented")
-        self.inverted: list[str] = []
-        self.doubtful: list[str] = []
-        self.passed_over: list[str] = []
+        self.remarks = Remarks()
 
     def ahead(self, item: tuple[str, Path]) -> Ahead:
         """Opens a file, given as name and path, and segments its image if it is small; called by several threads."""
@@ -165,7 +169,7 @@ class FileSegmenter:
         if self.linking:
             self.linking.check(str(path), pages, pixel_size_of(pages, self.options))
         if pages.passed_over:
-            self.passed_over.append(f"{name}: {', '.join(pages.passed_over)}")
+            self.remarks.passed_over.append(f"{name}: {', '.join(pages.passed_over)}")
 
         def page_report(page: int, share: float) -> None:
             share = (page + share) / len(pages)
@@ -181,10 +185,9 @@ class FileSegmenter:
         answers = [answer for answer in done if answer is not None]
         self.tally.done += bool(answers or linked)
         self.tally.skipped += not (answers or linked)
-        self.inverted += [name] if any(answer.view.inverted for answer in answers) else []
-        self.doubtful += [name] if any(answer.doubtful for answer in answers) else []
         if not answers:
             return linked or DONE_BEFORE
+        self.remarks.add(name, answers)
         notes = filter(None, dict.fromkeys(answer.note for answer in answers))
         total = counted(sum(len(answer.instances) for answer in answers), "object")
         on = f" on {counted(len(answers), 'page')}" if pages.shape else ""
@@ -250,16 +253,6 @@ class FileSegmenter:
             store,
         )
 
-    def remarks(self) -> None:
-        """Says which files were inverted, and which results are to be looked at first."""
-        if self.passed_over:
-            print(f"Passed over beside the images of slides: {'; '.join(map(printable, self.passed_over))}.")
-        inverted, doubtful = (named([*map(printable, names)], SHOWN) for names in (self.inverted, self.doubtful))
-        if inverted:
-            print(f"Inverted, since their background is bright: {inverted}. --background dark forbids it.")
-        if doubtful:
-            print(f"Doubtful, look at them first: {doubtful}. Their scores are low; see counts.csv.")
-
     def _is_done(self, title: str) -> bool:
         return title in self.results.complete and title not in self.finished.left
 
@@ -286,7 +279,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
         # The same name below another folder is another image.
         "folder of the images": str(root),
         "model": model.card.name,
-        "weights_sha256": model.card.weights["sha256"],
+        "weights and parameters": model.card.identity,
         **{key: getattr(options, key) for key in WAYS},
         "everywhere": options.everywhere or None,
         SHORT: options.short or None,

@@ -33,11 +33,18 @@ def test_addition_runs_with_a_config(
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     folders = {"augmentation": "isbi2012/unet.yaml", "isbi2012": "isbi2012/unet.yaml", "dsb2018": "dsb2018/nuclei.yaml"}
-    base = folders.get(config.parent.name, "quickstart.yaml")
+    shortened = {
+        **dict.fromkeys(("sd-short", "recipe-short", "r1two"), "dsb2018/nuclei.yaml"),
+        **{"r1-short": "reference/r1-detector.yaml", "r1-seg": "reference/r1-crop-segmenter.yaml"},
+        **{"r2-short": "reference/r2-mask-rcnn.yaml", "r4-128": "reference/r4-segnet.yaml"},
+    }
+    base = shortened.get(config.stem) or folders.get(config.parent.name, "quickstart.yaml")
     args = small(ROOT / "configs" / base, config)
-    network = yaml.safe_load(config.read_text()).get("model", {}).get("init_args", {}).get("network", {})
+    network = yaml.safe_load(config.read_text()).get("model", {}).get("init_args", {}).get("network", {}) or {}
     if widths := network.get("init_args", {}).get("widths"):
         args += ["--model.init_args.network.init_args.widths", str([8] * len(widths)), "--start_from", "null"]
+    if network.get("init_args", {}).get("pretrained"):
+        args += ["--model.init_args.network.init_args.pretrained", "none"]
     assert run("fit", *args, "--test_after_fit", "false") == 0
     (metrics,) = (tmp_path / "runs").glob("*/version_0/metrics.csv")
     assert metrics.stat().st_size > 0

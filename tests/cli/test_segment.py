@@ -319,6 +319,22 @@ def test_what_was_inverted_and_what_is_doubtful_is_said(
     assert inside.dtype == np.float32 and np.array_equal(outside, 1 - inside) and inside[SQUARES > 0].min() > 0.5
 
 
+def test_an_image_in_which_nothing_is_found_gets_a_word(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bundle(tmp_path / "bundle", object_diameter=None)
+    for name, image in (("empty", np.zeros_like(SQUARES)), ("good", SQUARES)):
+        cv2.imwrite(f"{name}.png", image.astype(np.uint8))
+    assert run("segment", "*.png", "--model", "bundle", "--background", "bright") == 0
+    said = capsys.readouterr().out
+    assert "Nothing was found in empty.png." in said
+    # Nor does an option that cannot do what it says pass without one.
+    assert "takes images as they are, bright objects or dark ones: --background bright changes nothing." in said
+    with Path("segmented/counts.csv").open(newline="") as file:
+        notes = {row["image"]: row["note"] for row in csv.DictReader(file)}
+    assert notes == {"empty.png": "nothing found", "good.png": ""}
+
+
 def test_a_model_of_one_pixel_size_sees_images_at_that_scale(run: Run, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle", pixel_size=0.5, object_diameter=None)
     tifffile.imwrite("a.tif", SQUARES, resolution=(40000, 40000), resolutionunit="CENTIMETER")

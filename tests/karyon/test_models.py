@@ -12,16 +12,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy import ndimage
 
 from datamodules.drawing import draw_nuclei
 from karyon import load_model
 from karyon.bundle import Card, read_card, write_card
+from karyon.commands.models import models
 from karyon.layouts.dsb2018_files import open_source, read_entry_image, scan_layout
 from karyon.metrics.matching import match_instances
 from karyon.model import DEFAULT, MODELS
 from karyon.preprocessing import resize_labels
+from karyon.representations.flow.postprocessing import FlowPostprocessing
 
+ROOT = Path(__file__).parents[2]
 NAMES = sorted(card.parent.name for card in MODELS.glob("*/card.json"))
 NUCLEI = [name for name in NAMES if read_card(MODELS / name).object_diameter]
 ANY_NUCLEI = [name for name in NUCLEI if name != "tissue"]
@@ -69,6 +73,27 @@ def test_a_card_says_what_it_is(name: str) -> None:
     assert {"commit", "seed", "hardware"} <= card.training.keys()
     # Of the images that it is for.
     assert max(value for key, value in card.metrics["test"].items() if key.startswith("test/dsb_score")) > 0.3
+
+
+def test_models_are_told_by_what_they_are_for(capsys: pytest.CaptureFixture[str]) -> None:
+    models([], "karyon models")
+    said = capsys.readouterr().out
+    card = read_card(MODELS / "tissue")
+    score = card.metrics["test"]["test/dsb_score/MoNuSeg"]
+    assert "  trained on DSB2018, MoNuSeg; objects of about 19 px\n" in said
+    # Not of the fluorescence images that are tested, too.
+    assert f"DSB2018 purple-on-white 0.257, MoNuSeg {score:.3f}\n" in said
+    score = read_card(MODELS / DEFAULT).metrics["test"]["test/dsb_score"]
+    assert f"{DEFAULT} (the default): " in said and f"  DSB score on its test images: {score:.3f}\n" in said
+
+
+def test_fine_tuning_begins_with_what_was_chosen_for_the_model() -> None:
+    config = yaml.safe_load((ROOT / "configs" / "finetune.yaml").read_text())
+    chosen = read_card(MODELS / config["start_from"]).model["postprocessing"]["init_args"]
+    default = dataclasses.asdict(FlowPostprocessing())
+    differing = {key: value for key, value in chosen.items() if value != default[key]}
+    given = config["model"]["init_args"]["postprocessing"]["init_args"]
+    assert {**default, **given} == {**default, **differing}
 
 
 def test_what_the_default_learned_from_binds_nobody() -> None:
