@@ -34,7 +34,7 @@ def test_addition_runs_with_a_config(
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
     folders = {"augmentation": "isbi2012/unet.yaml", "isbi2012": "isbi2012/unet.yaml", "dsb2018": "dsb2018/nuclei.yaml"}
     shortened = {
-        **dict.fromkeys(("sd-short", "recipe-short", "r1two"), "dsb2018/nuclei.yaml"),
+        **dict.fromkeys(("sd-short", "recipe-short"), "dsb2018/nuclei.yaml"),
         **{"r1-short": "reference/r1-detector.yaml", "r1-seg": "reference/r1-crop-segmenter.yaml"},
         **{"r2-short": "reference/r2-mask-rcnn.yaml", "r4-128": "reference/r4-segnet.yaml"},
     }
