@@ -55,7 +55,8 @@ def doubt(results: Results) -> str:
             )
         # A benchmark of an earlier release does not say.
         if found and (below := found[0].get("doubt_below")):
-            doubtful = confidence < below
+            # Where nothing is found, no score can be low.
+            doubtful = (confidence > 0) & (confidence < below)
             lines.append(
                 f"- `{method}`: `segment` calls {(doubtful & ~good).sum()} of the {(~good).sum()} images doubtful "
                 f"whose DSB score is not above {GOOD}, and {(doubtful & good).sum()} of the {good.sum()} others."

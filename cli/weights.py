@@ -35,7 +35,7 @@ def initial_weights(config: Any) -> str:
     if config["start_from"]:
         return str(config["start_from"])
     options = dict.fromkeys(_pretrained(config["model"]))
-    given = [value for key, value in options if value not in (None, NO_DOWNLOAD[key])]
+    given = [str(value) for key, value in options if value not in (None, False, NO_DOWNLOAD[key])]
     if given:
         return ", ".join(dict.fromkeys(given))
     return f"random ({', '.join(f'{key}: none' for key, _ in options)})" if options else "random"

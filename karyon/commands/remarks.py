@@ -18,11 +18,11 @@ class Remarks:
         self.empty: list[str] = []
         self.passed_over: list[str] = []
 
-    def add(self, name: str, answers: Sequence[Answer]) -> None:
-        """Looks at what was found in the images of a file, one or more."""
+    def add(self, name: str, answers: Sequence[Answer], whole: bool) -> None:
+        """Looks at what was found in the images of a file, one or more; in the whole of it, or in what was left."""
         self.inverted += [name] if any(answer.view.inverted for answer in answers) else []
         self.doubtful += [name] if any(answer.doubtful for answer in answers) else []
-        self.empty += [] if any(len(answer.instances) for answer in answers) else [name]
+        self.empty += [name] if whole and not any(len(answer.instances) for answer in answers) else []
 
     def show(self) -> None:
         """Prints a sentence for each kind."""

@@ -60,8 +60,8 @@ def segment_images(options: argparse.Namespace) -> int:
     )
     if options.background != "auto" and not model.preprocessing.wants_dark:
         print(
-            f"{model.card.name} takes images as they are, bright objects or dark ones: --background "
-            f"{options.background} changes nothing.",
+            f"{model.card.name} takes images as they are and inverts none: --background {options.background} changes "
+            "nothing.",
             flush=True,
         )
     if options.dry_run:
@@ -187,7 +187,7 @@ class FileSegmenter:
         self.tally.skipped += not (answers or linked)
         if not answers:
             return linked or DONE_BEFORE
-        self.remarks.add(name, answers)
+        self.remarks.add(name, answers, whole=len(answers) == len(done))
         notes = filter(None, dict.fromkeys(answer.note for answer in answers))
         total = counted(sum(len(answer.instances) for answer in answers), "object")
         on = f" on {counted(len(answers), 'page')}" if pages.shape else ""
@@ -216,7 +216,8 @@ class FileSegmenter:
         image, about = at_size(image, found.instances.labels.shape, pixel_size)
         if found.tissue and isinstance(image, LazyImage):
             self.results.picture("looked_at", title, looked_at(image, found.tissue))
-        about |= {"plane": pages.plane(page), "note": found.note}
+        note = "; ".join(filter(None, [found.note, "" if len(found.instances) else "nothing found"]))
+        about |= {"plane": pages.plane(page), "note": note}
         self.results.write(Prediction(title, size_of(image), found.probability, found.instances, **about), image)
         if store:
             store.clear()
@@ -257,6 +258,13 @@ class FileSegmenter:
         return title in self.results.complete and title not in self.finished.left
 
 
+def _identity(path: Path, model: Model) -> dict[str, str]:
+    """What tells the model from others in a folder's settings; those of earlier releases have that of its weights."""
+    if path.exists() and b'"weights_sha256"' in path.read_bytes():
+        return {"weights_sha256": model.card.weights["sha256"]}
+    return {"weights and parameters": model.card.identity}
+
+
 def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> bool:
     """Whether to go on with what lies in the folder; writes down of which images and with which options it was made.
 
@@ -279,7 +287,7 @@ def _same_settings(options: argparse.Namespace, root: Path, model: Model) -> boo
         # The same name below another folder is another image.
         "folder of the images": str(root),
         "model": model.card.name,
-        "weights and parameters": model.card.identity,
+        **_identity(path, model),
         **{key: getattr(options, key) for key in WAYS},
         "everywhere": options.everywhere or None,
         SHORT: options.short or None,

@@ -41,5 +41,4 @@ class Answer:
         parts += [f"seen {self.view.scale:.2g} times as large"] if self.view.scale != 1 else []
         parts += [f"level {self.level}"] if self.level else []
         parts += ["doubtful"] if self.doubtful else []
-        parts += [] if len(self.instances) else ["nothing found"]
         return "; ".join(parts)

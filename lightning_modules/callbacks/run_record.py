@@ -41,10 +41,13 @@ class RunRecord(Callback):
         self.earlier_commits: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"wall_s": self._elapsed(), "commits": [*self.earlier_commits, self.commit]}
+        commits = [*self.earlier_commits, self.commit]
+        return {"wall_s": self._elapsed(), "commits": commits, "initial_weights": self.initial_weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.earlier_s = state_dict["wall_s"]
+        # What this command line says of it is no longer so.
+        self.initial_weights = state_dict.get("initial_weights", self.initial_weights)
         # None of the checkpoints of earlier releases says.
         commits: list[str] = state_dict.get("commits", [])
         self.earlier_commits = [commit for commit in dict.fromkeys(commits) if commit != self.commit]

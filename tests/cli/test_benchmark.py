@@ -1,6 +1,5 @@
 """Models beside the classical baseline on annotated folders: figures that can be counted by hand."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -57,17 +56,19 @@ def test_what_other_parameters_found_is_not_taken_for_done(run: Run, sets: Path,
         "segment": ("segment", sets / "easy" / "images", "--model", "tiny", "--out", "segmented"),
     }
     assert all(run(*words) == 0 for words in command.values())
-    write_card(Path("tiny"), dataclasses.replace(read_card(Path("tiny")), doubt_below=0.9))
+    card = read_card(Path("tiny"))
+    card.model["postprocessing"].setdefault("init_args", {})["min_area"] = 3
+    write_card(Path("tiny"), card)
     assert "holds results of other options (model): choose another --out" in refusal(*command["benchmark"])
     assert "of other options (weights and parameters): choose another --out" in refusal(*command["segment"])
 
 
 def test_doubt_is_counted_on_good_and_bad_images() -> None:
-    each = {"confidence": [0.95, 0.9, 0.8, 0.7], "scores": [0.8, 0.3, 0.6, 0.2]}
+    each = {"confidence": [0.95, 0.9, 0.8, 0.7, 0.0], "scores": [0.8, 0.3, 0.6, 0.2, 0.0]}
     said = doubt({"a": {"sure": {"each": each, "doubt_below": 0.85}, "silent": {"each": each}, "none": {}}})
-    assert "`sure`: `segment` calls 1 of the 2 images doubtful whose DSB score is not above 0.5, and 1 of the 2" in said
-    # Three of the four pairs.
-    assert said.count("on the good one in 75% of the pairs (2 good, 2 not)") == 2 and said.count("doubtful") == 1
+    assert "`sure`: `segment` calls 1 of the 3 images doubtful whose DSB score is not above 0.5, and 1 of the 2" in said
+    # Five of the six pairs.
+    assert said.count("on the good one in 83% of the pairs (2 good, 3 not)") == 2 and said.count("doubtful") == 1
 
 
 def test_an_image_that_cannot_be_used_is_named_and_the_others_are_scored(

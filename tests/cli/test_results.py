@@ -15,7 +15,7 @@ from report_pages import made_up_record
 from cli.benchmark_page import FIGURES, KINDS
 from cli.records import FIGURES as METRICS
 from cli.records import Run, run_name
-from cli.references import how_trained, read_references, trained
+from cli.references import System, how_trained, read_references, trained
 from cli.results import results
 from karyon.commands.console import number
 from karyon.errors import DataError
@@ -319,13 +319,20 @@ def test_the_stages_of_a_model_are_told(place: Path) -> None:
     assert how_trained(Run("a", None, {}, stages={"a": fits[0]})) == "full: a full (40 epochs)"
 
 
+def as_claimed(system: System, fit: dict[str, Any]) -> bool:
+    """Whether a row says ImageNet of a training that began there, and of no other; earlier records are silent."""
+    begun = str(fit.get("initial_weights", ""))
+    return not begun.startswith(("random", "imagenet")) or ("ImageNet" in system.beyond) == (begun == "imagenet")
+
+
 def test_a_row_that_says_pretrained_was() -> None:
+    claimed, plain = (REFERENCES.system(name) for name in ("stardist-flow", "nuclei-flow"))
+    assert claimed and plain
+    for begun, right in (("imagenet", (True, False)), ("random (pretrained: none)", (False, True)), ("", (True, True))):
+        assert tuple(as_claimed(system, {"initial_weights": begun}) for system in (claimed, plain)) == right
     for path in sorted((ROOT / "results" / "records").glob("*.json")):
-        fit = json.loads(path.read_text()).get("fit") or {}
-        system = REFERENCES.system(path.stem)
-        # Records of earlier commits do not say.
-        if system and fit.get("initial_weights", "").startswith(("random", "imagenet")):
-            assert ("ImageNet" in system.beyond) == (fit["initial_weights"] == "imagenet"), path.name
+        if system := REFERENCES.system(path.stem):
+            assert as_claimed(system, json.loads(path.read_text()).get("fit") or {}), path.name
 
 
 def test_configs_queue_and_benchmarks_name_what_exists() -> None:

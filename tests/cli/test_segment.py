@@ -329,7 +329,7 @@ def test_an_image_in_which_nothing_is_found_gets_a_word(
     said = capsys.readouterr().out
     assert "Nothing was found in empty.png." in said
     # Nor does an option that cannot do what it says pass without one.
-    assert "takes images as they are, bright objects or dark ones: --background bright changes nothing." in said
+    assert "takes images as they are and inverts none: --background bright changes nothing." in said
     with Path("segmented/counts.csv").open(newline="") as file:
         notes = {row["image"]: row["note"] for row in csv.DictReader(file)}
     assert notes == {"empty.png": "nothing found", "good.png": ""}

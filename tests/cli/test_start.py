@@ -44,6 +44,8 @@ def test_a_run_that_goes_on_goes_on_from_its_own(
     run: Run, trained: list[object], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("fit", *trained, "--start_from", "nuclei", "--ckpt_path", "last", "--trainer.max_epochs", 2) == 0
+    record = json.loads(Path("runs/quickstart/version_0/record.json").read_text())
+    assert record["fit"]["epochs"] == 2 and record["fit"]["initial_weights"] == "random"
     assert "Initial weights" not in capsys.readouterr().out
 
 
@@ -58,6 +60,9 @@ def test_a_run_that_goes_on_goes_on_from_its_own(
         # What an overlay that names another network leaves out is that network's default.
         ({"pretrained": "none"}, "random (pretrained: none)"),
         ({"widths": [8, 16]}, "random"),
+        # A network of the user's own may take a truth value.
+        ({"pretrained": False}, "random (pretrained: none)"),
+        ({"pretrained": True}, "True"),
     ],
 )
 def test_what_a_training_begins_with_is_told_from_its_config(network: dict[str, object], said: str) -> None:
