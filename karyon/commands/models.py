@@ -34,8 +34,13 @@ def _name(data: dict[str, Any]) -> str:
 def _scores(card: dict[str, Any]) -> list[str]:
     """The DSB score on the test images, of several data sets on those of each, and of the image types it learned."""
     metrics = card["metrics"].get("test", {})
-    names = [""]
+    keys = [""]
     if datasets := card["data"].get("datasets"):
-        names = [f"{_name(data)}/{kind}" for data in datasets for kind in data.get("image_types") or [""]]
-    found = {name.rstrip("/"): metrics.get(f"test/dsb_score/{name}".rstrip("/")) for name in names}
-    return [f"{name.replace('/', ' ')} {score:.3f}".strip() for name, score in found.items() if score is not None]
+        keys = [f"/{_name(data)}{kind}" for data in datasets for kind in _kinds(data)]
+    found = {key: metrics.get(f"test/dsb_score{key}") for key in keys}
+    return [" ".join([*key.split("/")[1:], f"{score:.3f}"]) for key, score in found.items() if score is not None]
+
+
+def _kinds(data: dict[str, Any]) -> list[str]:
+    """Ends of the keys of the image types that a data module was restricted to; of all of them where it was not."""
+    return [f"/{kind}" for kind in data.get("image_types") or []] or [""]
